@@ -249,12 +249,12 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def training() -> Training:
-    return training_of(synthetic(1000, 7), shipped(1), "churned", None, "made-up learners")
+    return training_of(synthetic(1000, 7), shipped(2), "churned", None, "made-up learners")
 
 
 @pytest.fixture(scope="session")
 def trained(training: Training) -> Trained:
-    return train(training, seed=7)
+    return train(training, seed=7, baseline=shipped(1))
 
 
 @pytest.fixture(scope="session")

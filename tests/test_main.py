@@ -13,7 +13,8 @@ import pytest
 import repo_ml.__main__ as program
 from conftest import RegistryServer, sha256
 from repo_ml.data.synthetic import synthetic
-from repo_ml.release import SignedRelease
+from repo_ml.package import save_trained
+from repo_ml.release import SignedRelease, Trained
 
 _CUSTOMERS = {
     "type": "object",
@@ -144,6 +145,14 @@ def test_version_that_is_taken_is_told(
     assert registry.address in ran.err
 
 
+def test_default_version_is_that_of_the_shipped_schema(run: Run, trained: Trained) -> None:
+    save_trained(trained, Path("build/trained.joblib"))
+
+    ran = run("package", "--name", "other-model")
+
+    assert ran.out.startswith("packaged releases/other-model-2.0.0\n")
+
+
 @pytest.mark.parametrize("command", ["release", "sign"])
 @pytest.mark.parametrize("setting", [None, "", "no/such/key.pem", "."])
 def test_missing_key_is_told_before_anything_is_done(
@@ -227,7 +236,7 @@ def test_missing_table_is_told(run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "expected a file, or one of v1"),
+        (None, "expected a file, or one of v1, v2"),
         ("{", "own.json: expected JSON"),
         (json.dumps({**_CUSTOMERS, "$defs": {}}), "keyword '$defs' at / is not supported"),
     ],

@@ -95,6 +95,18 @@ def test_input_schema_is_the_file_that_was_given(
     assert (packaged.folder / "input_schema.json").read_bytes() == trained.schema.source
 
 
+def test_model_card_states_scores_threshold_rule_and_inputs(
+    packaged: PackagedRelease, trained: Trained
+) -> None:
+    card = (packaged.folder / "README.md").read_text()
+
+    assert f"| {trained.cross_validation.auc} | {trained.held_out.auc} |" in card
+    assert f"the cross-validated AUC on the same records is {trained.baseline_auc}." in card
+    assert f"Threshold **{trained.threshold}**: the one with the highest F1" in card
+    assert "| Clicks in 28 days | `clicks_28d` | integer, 0 to 100000 | yes |" in card
+    assert "`90-100%`, or null | no |" in card
+
+
 def test_pictures_are_png(packaged: PackagedRelease) -> None:
     for name in ("roc.png", "calibration.png"):
         assert (packaged.folder / name).read_bytes().startswith(b"\x89PNG")

@@ -15,7 +15,7 @@ from repo_ml.schema import InputSchema
 _NUMBER = {"type": "number"}
 
 
-@pytest.mark.parametrize("number", [1])
+@pytest.mark.parametrize("number", [1, 2])
 def test_shipped_schemas_are_json_schemas(number: int) -> None:
     raw = json.loads(shipped(number).source)
 
@@ -130,7 +130,7 @@ def test_required_that_lists_no_properties_is_refused(required: object) -> None:
         ({"type": "number", "multipleOf": 2}, "'multipleOf' at /properties/a is not supported"),
         ({"type": "string", "enum": ["x"], "minimum": 1}, "'minimum' at /properties/a"),
         ({"type": "boolean", "minimum": 0}, "'minimum' at /properties/a"),
-        ({"type": "integer", "enum": [1]}, "'enum' at /properties/a"),
+        ({"type": "integer", "enum": [1, 2]}, "'enum' at /properties/a"),
         ({}, "expected one type"),
         ({"type": 5}, "expected one type"),
         ({"type": []}, "expected one type"),

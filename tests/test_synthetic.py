@@ -15,7 +15,7 @@ def learners() -> pl.DataFrame:
     return synthetic(20000, 7)
 
 
-@pytest.mark.parametrize("number", [1])
+@pytest.mark.parametrize("number", [1, 2])
 def test_learners_fit_the_shipped_schemas(learners: pl.DataFrame, number: int) -> None:
     training = training_of(learners, shipped(number), "churned", None, "made-up learners")
 

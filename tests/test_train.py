@@ -30,6 +30,16 @@ def test_same_records_and_seed_give_the_same_bytes(training: Training, trained: 
     assert again.golden_examples == trained.golden_examples
 
 
+def test_scores_are_those_of_a_forecast_that_is_worth_something(trained: Trained) -> None:
+    for scores in (trained.cross_validation, trained.held_out):
+        assert 0.62 < scores.auc < 0.85
+        assert trained.base_rate < scores.average_precision < 0.7
+        assert 0.1 < scores.brier < trained.base_rate * (1 - trained.base_rate) + 0.01
+        assert 0.3 < scores.log_loss < 0.55
+    assert trained.baseline_auc is not None
+    assert trained.baseline_auc < trained.cross_validation.auc - 0.05
+
+
 def test_held_out_fifth_was_not_fitted(training: Training, trained: Trained) -> None:
     held_out = roc_auc_score(trained.held_out_outcome, trained.held_out_probability)
 

@@ -30,7 +30,7 @@ from repo_ml.release import (
 )
 from repo_ml.schema import InputSchema
 
-_SHIPPED = (1,)
+_SHIPPED = (1, 2)
 _LEARNERS, _SEED = 20000, 7
 _TRAINED = Path("build/trained.joblib")
 _RELEASES = Path("releases")
@@ -42,10 +42,10 @@ all in one go, from made-up learners to a release in the registry:
 step by step, with real data:
   repo-ml data oulad FOLDER --out learners.csv
   repo-ml train --data learners.csv
-  repo-ml package --version 1.0.1
-  repo-ml sign releases/churn-model-1.0.1
-  repo-ml contract verify releases/churn-model-1.0.1
-  repo-ml publish releases/churn-model-1.0.1
+  repo-ml package --version 2.0.1
+  repo-ml sign releases/churn-model-2.0.1
+  repo-ml contract verify releases/churn-model-2.0.1
+  repo-ml publish releases/churn-model-2.0.1
 
 another business, with no Python written:
   repo-ml release --data customers.csv --schema customers.json --target Churn \\
@@ -153,7 +153,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         "--schema",
         default=f"v{_SHIPPED[-1]}",
         metavar="FILE",
-        help=f"JSON Schema of the input, or the shipped one: v1 (default: v{_SHIPPED[-1]})",
+        help=f"JSON Schema of the input, or a shipped one: v1, v2 (default: v{_SHIPPED[-1]})",
     )
     command.add_argument(
         "--target", default="churned", metavar="COLUMN", help="the outcome (default: churned)"
