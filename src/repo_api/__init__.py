@@ -1,0 +1,1 @@
+"""The consumer: pulls a released model, verifies it, loads it and serves it."""

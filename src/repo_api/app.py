@@ -1,0 +1,230 @@
+"""Owns the HTTP side: routes, what is refused and how, and the form of every answer.
+
+Which model answers is left to `watch`, listening to `serve`. Errors are RFC 9457 problems.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from importlib import resources
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from repo_api.batching import Batcher
+from repo_api.errors import InputError, JsonError
+from repo_api.metrics import CONTENT_TYPE, MeasureRequests, Metrics
+from repo_api.openapi import describe
+from repo_api.records import RecordReader
+from repo_api.schema import Schema
+from repo_api.watch import Watch
+
+MAX_BODY = 1024 * 1024
+_LOCAL = frozenset({"127.0.0.1", "::1"})
+
+
+def make_app(
+    watch: Watch, metrics: Metrics, request_schema: Schema, on_reload: Callable[[], None]
+) -> Starlette:
+    """Make the ASGI application.
+
+    Args:
+        watch: Holds the model that answers.
+        metrics: Where requests are counted.
+        request_schema: What a record must fit.
+        on_reload: Is called when a client asked for the newest release.
+    """
+    reader = RecordReader(request_schema)
+    endpoints = _Endpoints(watch, metrics, reader, describe(request_schema), on_reload)
+    routes = [
+        Route("/predict", _Predict(watch, reader), methods=["POST"]),
+        Route("/predict/batch", endpoints.predict_batch, methods=["POST"]),
+        Route("/model", endpoints.model),
+        Route("/model/reload", endpoints.reload, methods=["POST"]),
+        Route("/health/live", endpoints.live),
+        Route("/health/ready", endpoints.ready),
+        Route("/metrics", endpoints.metrics),
+        Route("/openapi.json", endpoints.openapi),
+        Route("/docs", endpoints.docs),
+    ]
+    paths = frozenset(route.path for route in routes)
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(MeasureRequests, metrics=metrics, paths=paths)],
+        exception_handlers=dict.fromkeys(
+            (HTTPException, InputError, ClientDisconnect, Exception), _refuse
+        ),
+    )
+
+
+class _Predict:
+    """The endpoint that most requests are for.
+
+    Plain ASGI: Starlette's request and response objects would take a third of its time.
+    """
+
+    def __init__(self, watch: Watch, reader: RecordReader) -> None:
+        self._watch = watch
+        self._reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = self._reader.one(await _body(scope, receive))
+        batcher = _current(self._watch)
+        probability = await batcher.score(batcher.model.schema.row(record))
+        answer = msgspec.json.encode(batcher.model.answer(probability))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(answer)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+
+class _Endpoints:
+    """One method for each other route."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        metrics: Metrics,
+        reader: RecordReader,
+        openapi: dict[str, Any],
+        on_reload: Callable[[], None],
+    ) -> None:
+        self._watch = watch
+        self._metrics = metrics
+        self._reader = reader
+        self._on_reload = on_reload
+        self._openapi = msgspec.json.encode(openapi)
+        self._docs = resources.files("repo_api").joinpath("docs.html").read_text("utf-8")
+
+    async def predict_batch(self, request: Request) -> Response:
+        records = self._reader.many(await _body(request.scope, request.receive))
+        model = _current(self._watch).model
+        rows = model.schema.encode(records)
+        # Beside the event loop: a thousand rows take as long as a hundred single requests.
+        probabilities = await asyncio.to_thread(model.score, rows)
+        return _json([model.answer(probability) for probability in probabilities.tolist()])
+
+    async def model(self, _: Request) -> Response:
+        return _json(self._model())
+
+    async def reload(self, request: Request) -> Response:
+        if request.client is None or request.client.host not in _LOCAL:
+            raise HTTPException(HTTPStatus.FORBIDDEN, "only from this machine")
+        if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
+            raise HTTPException(HTTPStatus.FORBIDDEN, "only from this machine, not by a proxy")
+        _current(self._watch)
+        await self._watch.check()
+        self._on_reload()
+        if self._watch.problem:
+            raise HTTPException(HTTPStatus.BAD_GATEWAY, self._watch.problem)
+        return _json(self._model())
+
+    async def live(self, _: Request) -> Response:
+        return _json({"status": "live"})
+
+    async def ready(self, _: Request) -> Response:
+        _current(self._watch)
+        return _json({"status": "ready"})
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")
+
+    async def docs(self, _: Request) -> Response:
+        return HTMLResponse(self._docs)
+
+    def _model(self) -> dict[str, Any]:
+        model = _current(self._watch).model
+        return {
+            "name": model.name,
+            "version": model.version,
+            "digest": model.digest,
+            "threshold": model.threshold,
+            "engine": model.engine,
+            "problem": self._watch.problem,
+        }
+
+
+def _current(watch: Watch) -> Batcher:
+    if watch.current is None:
+        raise HTTPException(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "the model is not there yet",
+            headers={"retry-after": "1"},
+        )
+    return watch.current
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """Read a JSON body of up to 1 MiB, whether or not its length is announced."""
+    headers = dict(scope["headers"])
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"expected content-type application/json, got {media_type.decode('latin-1') or 'none'}",
+        )
+    announced = int(headers.get(b"content-length", 0))
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if max(announced, len(body)) > MAX_BODY:
+            raise HTTPException(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"expected a body of at most {MAX_BODY} bytes",
+                headers={"connection": "close"},
+            )
+    return body
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    """Turn an error into its answer; what is not foreseen is a bug of ours, and logged as one."""
+    match error:
+        case HTTPException():
+            return _problem(error.status_code, error.detail, headers=error.headers)
+        case JsonError():
+            return _problem(HTTPStatus.BAD_REQUEST, str(error))
+        case InputError():
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), error.problems)
+        case ClientDisconnect():
+            return _problem(HTTPStatus.BAD_REQUEST, "the client went away half-way")
+        case _:
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug; the log says more")
+
+
+def _problem(
+    status: int,
+    detail: str,
+    errors: Iterable[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Compose a problem (RFC 9457); `errors` are pairs of a field and the reason."""
+    content: dict[str, Any] = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        content["errors"] = [{"field": field, "reason": reason} for field, reason in errors]
+    return Response(
+        msgspec.json.encode(content), status, headers, media_type="application/problem+json"
+    )

@@ -1,0 +1,91 @@
+"""Owns SHA-256: of a file that lies there, and of one while it is written.
+
+Where files lie and where bytes come from is left to `cache` and `registry`.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from repo_api.errors import IntegrityError
+from repo_api.release import Descriptor
+
+PIECE = 1 << 20
+
+
+def digest_of(content: bytes | bytearray) -> str:
+    """Compute the digest of bytes, as OCI writes it."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """Compute the digest of a file, as OCI writes it."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+class CheckedFile:
+    """A file that is hashed while it is written, to be held against a descriptor.
+
+    Hashing runs in a thread of its own, one piece behind: it is the slowest part
+    of a transfer, and leaves the other core to the rest.
+    """
+
+    def __init__(self, path: Path, layer: Descriptor) -> None:
+        """Create or empty the file; it is open inside a `with` block."""
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._layer = layer
+        self._thread = ThreadPoolExecutor(1)
+        self.restart()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._thread.shutdown()
+        self._file.close()
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hasher = hashlib.sha256()
+        self._hashed = self._thread.submit(self._hasher.update, b"")
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece.
+
+        Raises:
+            IntegrityError: The file grows beyond the size in the descriptor.
+        """
+        self.size += len(piece)
+        if self.size > self._layer.size:
+            raise IntegrityError(self._layer.title, f"{self._layer.size} bytes", "more")
+        self._hashed.result()
+        self._hashed = self._thread.submit(self._hasher.update, piece)
+        self._file.write(piece)
+
+    def check(self) -> None:
+        """Hold the whole file against the descriptor.
+
+        Raises:
+            IntegrityError: Size or digest differ.
+        """
+        self._hashed.result()
+        actual = f"sha256:{self._hasher.hexdigest()}"
+        if self.size != self._layer.size:
+            raise IntegrityError(
+                self._layer.title, f"{self._layer.size} bytes", f"{self.size} bytes"
+            )
+        if actual != self._layer.digest:
+            raise IntegrityError(self._layer.title, self._layer.digest, actual)
