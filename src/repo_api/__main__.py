@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from repo_api.schema import Schema
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  it has no other name
-_RELEASE = "edustream/churn-model:v1"
+_RELEASE = "edustream/churn-model:v2"
 _EPILOG = """\
 environment (or a file .env in the current folder):
   EDUSTREAM_REGISTRY     host:port of the registry (default: localhost:5000)
@@ -76,14 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         "pull",
         "fetch a release into the cache",
         "Fetch a release and check every layer against its digest. Nobody vouches for it yet.",
-        "repo-api pull\nrepo-api pull edustream/churn-model:v1.0.0",
+        "repo-api pull\nrepo-api pull edustream/churn-model:v2.0.0",
     ).set_defaults(run=_pull)
     verify = _add(
         commands,
         "verify",
         "pull, and check who made it",
         "Pull a release, check its signature, and that it is what was asked for. Loads nothing.",
-        "repo-api verify\nrepo-api verify edustream/churn-model:v1.0.0",
+        "repo-api verify\nrepo-api verify edustream/churn-model:v1",
     )
     verify.set_defaults(run=_verify)
     predict = _add(
