@@ -70,13 +70,13 @@ def test_encode_of_no_records_still_has_its_columns() -> None:
     assert rows.shape == (0, 2)
 
 
-def test_null_in_an_enum_is_no_member() -> None:
+def test_null_in_an_enum_is_no_member_and_counts_as_a_position() -> None:
     schema = schema_of({"a": {"type": ["string", "null"], "enum": ["x", None, "y"]}})
 
     (property_,) = schema.properties
 
     assert property_.members == ("x", "y")
-    assert property_.encode("y") == 1
+    assert property_.encode("y") == 2
     assert math.isnan(property_.encode(None))
 
 

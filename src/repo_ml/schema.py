@@ -32,18 +32,26 @@ class Property:
     kind: Kind
     required: bool
     nullable: bool
-    members: tuple[str, ...] = ()
+    enum: tuple[str | None, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     title: str = field(default="", compare=False)
     description: str = field(default="", compare=False)
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Give the strings of the enum, without null."""
+        return tuple(member for member in self.enum if member is not None)
+
     def encode(self, value: object) -> float:
-        """Give the number that stands for a value that fits; absent and null are NaN."""
+        """Give the number that stands for a value that fits; absent and null are NaN.
+
+        The position in an enum counts every entry as written, null too.
+        """
         if value is None:
             return math.nan
         if self.kind == "string":
-            return float(self.members.index(str(value)))
+            return float(self.enum.index(str(value)))
         return float(value)  # type: ignore[arg-type]  # a value that fits is a number here
 
 
@@ -142,7 +150,7 @@ def _property(name: str, raw: object, required: bool, subject: str) -> Property:
         kind=kind,
         required=required,
         nullable=nullable,
-        members=_members(raw.get("enum"), nullable, subject, place) if kind == "string" else (),
+        enum=_enum(raw.get("enum"), nullable, subject, place) if kind == "string" else (),
         minimum=minimum,
         maximum=maximum,
         title=str(raw.get("title", name)),
@@ -150,7 +158,7 @@ def _property(name: str, raw: object, required: bool, subject: str) -> Property:
     )
 
 
-def _members(raw: object, nullable: bool, subject: str, place: str) -> tuple[str, ...]:  # noqa: FBT001  # the same
+def _enum(raw: object, nullable: bool, subject: str, place: str) -> tuple[str | None, ...]:  # noqa: FBT001  # the same
     members = [member for member in raw if member is not None] if isinstance(raw, list) else []
     if not members or not all(isinstance(member, str) for member in members):
         raise FormatError(f"{subject}: expected strings at {place}/enum")
@@ -162,7 +170,7 @@ def _members(raw: object, nullable: bool, subject: str, place: str) -> tuple[str
         raise FormatError(
             f'{subject}: expected null at {place}/enum exactly if {place}/type lists "null"'
         )
-    return tuple(members)
+    return tuple(raw)  # type: ignore[arg-type]  # the same
 
 
 def _bounds(
