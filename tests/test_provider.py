@@ -27,13 +27,10 @@ from repo_ml.release import PackagedRelease
 from repo_ml.schema import InputSchema
 from repo_ml.train import train
 
-pytestmark = [
-    pytest.mark.contract,
-    # pact's message server leaves its socket to the garbage collector
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+# pact's message server leaves its socket to the garbage collector
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 BESIDE = Path(__file__).parents[2] / "contracts"
 PLACE = os.environ.get("EDUSTREAM_CONTRACTS") or (str(BESIDE) if BESIDE.is_dir() else None)
 KEY = os.environ.get("EDUSTREAM_TRUSTED_KEY")

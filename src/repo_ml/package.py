@@ -14,7 +14,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-import joblib
+import joblib  # noqa: TID251
 from packaging.version import Version
 
 from repo_ml.card import card

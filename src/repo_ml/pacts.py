@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from pact import Verifier
-from pact.types import Message
+from pact import Verifier  # noqa: TID251
+from pact.types import Message  # noqa: TID251
 
 from repo_ml.compatibility import compare
 from repo_ml.contract import PROVIDER, RELEASE_INTERACTION, Contract, Verification

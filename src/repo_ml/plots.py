@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure  # noqa: TID251
 
 from repo_ml.release import Trained
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urljoin
 
-import oras.auth
-import oras.container
-import oras.logger
-import oras.provider
-import requests
-from requests.adapters import HTTPAdapter
+import oras.auth  # noqa: TID251
+import oras.container  # noqa: TID251
+import oras.logger  # noqa: TID251
+import oras.provider  # noqa: TID251
+import requests  # noqa: TID251
+from requests.adapters import HTTPAdapter  # noqa: TID251
 from urllib3.util import Retry
 
 from repo_ml.errors import IntegrityError, RegistryError

@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.exceptions import UnsupportedAlgorithm  # noqa: TID251
+from cryptography.hazmat.primitives import hashes, serialization  # noqa: TID251
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: TID251
 from google.protobuf import json_format
-from model_signing import hashing, verifying
-from model_signing._signing import sign_ec_key, sign_sigstore_pb
-from model_signing._signing.signing import Payload
+from model_signing import hashing, verifying  # noqa: TID251
+from model_signing._signing import sign_ec_key, sign_sigstore_pb  # noqa: TID251
+from model_signing._signing.signing import Payload  # noqa: TID251
 from sigstore_models import intoto
 from sigstore_models.bundle import v1 as bundle
 

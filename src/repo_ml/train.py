@@ -5,15 +5,15 @@ The only module that imports scikit-learn. Files and formats are left to `packag
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import (
+from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: TID251
+from sklearn.metrics import (  # noqa: TID251
     average_precision_score,
     brier_score_loss,
     log_loss,
     precision_recall_curve,
     roc_auc_score,
 )
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split  # noqa: TID251
 from threadpoolctl import threadpool_limits
 
 from repo_ml.errors import DataError

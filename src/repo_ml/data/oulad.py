@@ -6,7 +6,7 @@ Scientific Data 4:170171. Days count from the start of a presentation.
 
 from pathlib import Path
 
-import polars as pl
+import polars as pl  # noqa: TID251
 
 from repo_ml.errors import DataError
 

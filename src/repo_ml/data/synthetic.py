@@ -9,7 +9,7 @@ credits. About one learner in five leaves.
 """
 
 import numpy as np
-import polars as pl
+import polars as pl  # noqa: TID251
 from numpy.typing import NDArray
 
 _EDUCATION = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import polars as pl  # noqa: TID251
 
 from repo_ml.errors import DataError, OutsideSchemaError
 from repo_ml.release import Training
