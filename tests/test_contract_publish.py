@@ -54,6 +54,19 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
+def test_publish_of_an_older_version_goes_by_the_name_of_its_folder(
+    registry: MemoryRegistry, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = folder.rename(folder.with_name("0.9.0"))
+    (older / SCHEMA_FILE).write_bytes(own_request_schema() + b"\n")
+
+    code = main(["contract", "publish", str(older)])
+
+    assert code == 0
+    assert "v0.9.0" in registry.tags
+    assert "repo-api:v0.9.0\n" in capsys.readouterr().out
+
+
 def test_publish_sends_a_signed_artifact(
     registry: MemoryRegistry,
     folder: Path,

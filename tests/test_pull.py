@@ -54,7 +54,8 @@ def test_pull_fetches_small_layers_first(registry: MemoryRegistry, cache: Cache)
     pull(registry, cache, CHANNEL, silent)
 
     fetched = [request for request in registry.requests[2:] if request.startswith("GET")]
-    assert fetched[-1] == f"GET {MODEL_FILE}"
+    # four at a time, so that only the last four may come in any order
+    assert f"GET {MODEL_FILE}" in fetched[-4:]
 
 
 @pytest.mark.usefixtures("digest")

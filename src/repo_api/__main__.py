@@ -7,6 +7,7 @@ import argparse
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -173,10 +174,11 @@ def _add_contract_commands(commands: _Commands) -> None:
     publish = _command(
         contract,
         "publish",
-        "sign the contract of this version, and publish it",
-        "Sign the contract of this version with EDUSTREAM_SIGNING_KEY and publish it. A released "
+        "sign the contract of a version, and publish it",
+        "Sign the contract of a version with EDUSTREAM_SIGNING_KEY and publish it. A released "
         "contract\nnever changes: the same again succeeds, another one is refused.",
-        "repo-api contract publish\nrepo-api contract publish pacts",
+        "repo-api contract publish\nrepo-api contract publish pacts\n"
+        "repo-api contract publish ../contracts/repo-api/1.0.0",
     )
     publish.set_defaults(run=_publish_contract)
     publish.add_argument(
@@ -272,7 +274,7 @@ def _can_i_deploy(options: argparse.Namespace) -> int:
 
 
 def _publish_contract(options: argparse.Namespace) -> None:
-    from repo_api.contract import Contract, own_reference, own_version
+    from repo_api.contract import Contract, contract_reference, own_version
     from repo_api.publish import publish
     from repo_api.registry import OciRegistry
 
@@ -284,7 +286,9 @@ def _publish_contract(options: argparse.Namespace) -> None:
         raise SetupError(
             "no signing key; set EDUSTREAM_SIGNING_KEY to this API's own private key, PEM"
         )
-    reference = own_reference(_host())
+    # a folder of released contracts is named after its version, what tox wrote is this one's
+    named = re.fullmatch(r"\d+\.\d+\.\d+", folder.resolve().name)
+    reference = contract_reference(_host(), named[0] if named else own_version())
     digest, is_new = publish(OciRegistry(_address()), reference, contract, key)
     state = "published" if is_new else "published already, the same"
     sys.stdout.write(f"{reference}\n{digest}\n{contract.interactions} interactions, {state}\n")

@@ -76,9 +76,14 @@ def own_request_schema() -> bytes:
     return resources.files("repo_api").joinpath("request_schema.json").read_bytes()
 
 
+def contract_reference(registry: str, version: str) -> Reference:
+    """Tell where the contract of a version of this API is published."""
+    return Reference(registry, _REPOSITORY, f"v{version}")
+
+
 def own_reference(registry: str) -> Reference:
     """Tell where the contract of this version is published."""
-    return Reference(registry, _REPOSITORY, f"v{own_version()}")
+    return contract_reference(registry, own_version())
 
 
 def _count(content: bytes, source: str) -> int:

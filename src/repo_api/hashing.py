@@ -35,7 +35,7 @@ class CheckedFile:
 
     def __init__(self, path: Path, layer: Descriptor) -> None:
         """Create or empty the file; it is open inside a `with` block."""
-        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._file: BinaryIO = path.open("wb")
         self._layer = layer
         self._thread = ThreadPoolExecutor(1)
         self.restart()
@@ -82,6 +82,7 @@ class CheckedFile:
             IntegrityError: Size or digest differ.
         """
         self._hashed.result()
+        self._file.flush()  # a disk that is full says so here at the latest
         actual = f"sha256:{self._hasher.hexdigest()}"
         if self.size != self._layer.size:
             raise IntegrityError(
