@@ -48,7 +48,8 @@ def main() -> int:
     """Play every act; 0 if each went as told."""
     began = time.monotonic()
     try:
-        with build_stage() as stage:
+        install()
+        with build_stage() as stage:  # its ports are taken at once
             play(stage)
     except StageError as error:
         print(f"demo: error: {error}", file=sys.stderr)
@@ -58,24 +59,31 @@ def main() -> int:
     return 0
 
 
-def play(stage: Stage) -> None:
-    """Tell the story, act by act."""
+def install() -> None:
+    """Let each team install its own program."""
     act("Two teams, each with its own programs and nothing of the other's")
     for team in (ML, API):
         typed(ROOT, f"./toxw run -c {team.name} -e app --notest")
-    install_programs(stage)
+    install_programs()
 
+
+def play(stage: Stage) -> None:
+    """Tell the story, act by act."""
     act("The platform team starts the registry and hands out keys")
     typed(ROOT, "./toxw run -e registry -- up")
-    run(stage, ROOT, registry_command("up"))
+    run(stage.environment, ROOT, registry_command("up"))
 
     act("The backend says what it will send: it releases its contract")
     typed(API, "repo-api contract publish")
-    run(stage, API, [program(API, "repo-api"), "contract", "publish", str(contract_versions()[-1])])
+    run(
+        stage.environment,
+        API,
+        [program(API, "repo-api"), "contract", "publish", str(contract_versions()[-1])],
+    )
 
     act("The data scientist trains a model and releases it")
     typed(ML, "python train_publish.py")
-    said = run(stage, ML, [program(ML, "python"), "train_publish.py"])
+    said = run(stage.environment, ML, [program(ML, "python"), "train_publish.py"])
     expect("DEPLOY EXITOSO", said)
     digest = said.rpartition("@")[2].strip()
 
@@ -88,12 +96,14 @@ def play(stage: Stage) -> None:
     typed(ROOT, f"curl -X DELETE {url}")
     request(urllib.request.Request(url, method="DELETE"))
     typed(API, "python serve_consume.py")
-    refusal = run(stage, API, [program(API, "python"), *serve_arguments(stage)], expected=1)
+    refusal = run(
+        stage.environment, API, [program(API, "python"), *serve_arguments(stage)], expected=1
+    )
     expect("not released", refusal)
 
     act("The data scientist publishes it again")
     typed(ML, "repo-ml publish releases/churn-model-2.0.0")
-    run(stage, ML, [program(ML, "repo-ml"), "publish", "releases/churn-model-2.0.0"])
+    run(stage.environment, ML, [program(ML, "repo-ml"), "publish", "releases/churn-model-2.0.0"])
     with serving(stage):
         ask(stage)
 
@@ -102,7 +112,7 @@ def play(stage: Stage) -> None:
     schema.write_text(schema_that_requires("mean_score_28d"), encoding="utf-8")
     typed(ML, "repo-ml release --schema v3.json --version 2.1.0")
     release = [program(ML, "repo-ml"), "release", "--schema", str(schema), "--version", "2.1.0"]
-    expect("breaks the contract of repo-api", run(stage, ML, release, expected=1))
+    expect("breaks the contract of repo-api", run(stage.environment, ML, release, expected=1))
     say("Nothing was published, and nothing broke: the contract said so first.")
 
 

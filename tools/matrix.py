@@ -34,6 +34,7 @@ Verdict = dict[str, Any]
 def main() -> int:
     """Build, verify, print, and write the page."""
     try:
+        install_programs()
         with build_stage() as stage:
             verdicts = verify_all(stage)
     except StageError as error:
@@ -47,19 +48,18 @@ def main() -> int:
 
 def verify_all(stage: Stage) -> list[Verdict]:
     """Release every contract and every schema version, and read what came of each pair."""
-    install_programs(stage)
-    run(stage, ROOT, registry_command("up"), quiet=True)
+    run(stage.environment, ROOT, registry_command("up"), quiet=True)
     for folder in contract_versions():
         command = [program(API, "repo-api"), "contract", "publish", str(folder)]
-        run(stage, API, command, quiet=True)
+        run(stage.environment, API, command, quiet=True)
     verdicts = []
     for schema in sorted((ML / "src" / "repo_ml" / "schemas").glob("v*.json")):
         print(f"matrix: releasing the model with schema {schema.stem}", file=sys.stderr)
         ml = program(ML, "repo-ml")
-        run(stage, ML, [ml, "release", "--schema", schema.stem], quiet=True)
+        run(stage.environment, ML, [ml, "release", "--schema", schema.stem], quiet=True)
         release = f"releases/churn-model-{schema.stem[1:]}.0.0"
         read = [ml, "contract", "verify", release, "--contracts", stage.registry, "--json"]
-        said = run(stage, ML, read, quiet=True)
+        said = run(stage.environment, ML, read, quiet=True)
         verdicts += [json.loads(line) for line in said.splitlines()]
     return verdicts
 

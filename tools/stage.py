@@ -36,12 +36,16 @@ class Stage:
     @property
     def environment(self) -> dict[str, str]:
         """What every program on the stage sees; the keys come from each team's own `.env`."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("EDUSTREAM_", "TOX_"))}
-        return kept | {
+        return own_environment() | {
             "EDUSTREAM_REGISTRY": self.registry,
             "EDUSTREAM_CACHE": str(self.folder / "cache"),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def own_environment() -> dict[str, str]:
+    """Give the environment without what was meant for another registry or for an outer tox."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("EDUSTREAM_", "TOX_"))}
 
 
 @contextmanager
@@ -55,19 +59,24 @@ def build_stage() -> Iterator[Stage]:
             yield stage
         finally:
             for command in ("reset", "down"):
-                run(stage, ROOT, registry_command(command), quiet=True)
+                run(stage.environment, ROOT, registry_command(command), quiet=True)
             for made in set(releases.iterdir()) - before if releases.exists() else ():
                 shutil.rmtree(made)
 
 
 def run(
-    stage: Stage, folder: Path, command: list[str], *, expected: int = 0, quiet: bool = False
+    environment: dict[str, str],
+    folder: Path,
+    command: list[str],
+    *,
+    expected: int = 0,
+    quiet: bool = False,
 ) -> str:
     """Run a program, show what it prints, and give it."""
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=stage.environment,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,11 +92,11 @@ def run(
     return said
 
 
-def install_programs(stage: Stage) -> None:
+def install_programs() -> None:
     """Make sure that each team's program is there as it is released."""
     for team in (ML, API):
         tox = [sys.executable, str(ROOT / "toxw"), "run", "-qq", "-c", str(team)]
-        run(stage, ROOT, [*tox, "-e", "app", "--notest"], quiet=True)
+        run(own_environment(), ROOT, [*tox, "-e", "app", "--notest"], quiet=True)
 
 
 def contract_versions() -> list[Path]:
