@@ -55,6 +55,7 @@ environment, also read from a file .env in this folder:
   EDUSTREAM_REGISTRY     host:port of the registry (default: localhost:5000)
   EDUSTREAM_SIGNING_KEY  the private key that releases are signed with
   EDUSTREAM_TRUSTED_KEY  the public key that the consumer's contracts are signed with
+  EDUSTREAM_CONTRACTS    where contract verify looks: a folder or a registry
   SOURCE_DATE_EPOCH      the time that release.json states (default: the commit's)
 """
 
