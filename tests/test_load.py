@@ -60,6 +60,40 @@ def test_a_matrix_may_have_any_layout(make_release: MakeRelease) -> None:
     np.testing.assert_array_equal(score(np.asfortranarray(rows)), score(rows))
 
 
+@pytest.mark.parametrize("leaves", [2, 31, 64, 65, 100])
+def test_trees_of_any_size_answer_as_the_estimator(leaves: int) -> None:
+    """Up to 64 leaves are bits of a word; what has more takes another way."""
+    generator = np.random.default_rng(1)
+    rows = draw(SCHEMA, 5000, generator)
+    classes = generator.integers(0, 2, 5000)
+    estimator = HistGradientBoostingClassifier(
+        max_iter=5,
+        max_leaf_nodes=leaves,
+        min_samples_leaf=2,
+        categorical_features=[known.codes is not None for known in SCHEMA.properties],
+    ).fit(rows, classes)
+
+    score = compile_trees(estimator, rows.shape[1])
+
+    assert score is not None
+    expected = estimator.predict_proba(rows)[:, 1]
+    np.testing.assert_allclose(score(rows), expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(score(rows[:1]), score(rows)[:1])
+
+
+def test_a_value_on_a_cut_and_one_beyond_all_go_where_the_estimator_sends_them() -> None:
+    rows = np.array([[0.0], [1.0], [np.nan]] * 20)
+    classes = np.array([0, 1, 1] * 20)
+    estimator = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=1).fit(rows, classes)
+    edges = np.array([[0.5], [np.nextafter(0.5, 1)], [np.inf], [-np.inf], [np.nan], [1e300]])
+
+    score = compile_trees(estimator, 1)
+
+    assert score is not None
+    expected = estimator.predict_proba(edges)[:, 1]
+    np.testing.assert_allclose(score(edges), expected, rtol=0, atol=1e-12)
+
+
 def test_a_forest_is_compiled_too() -> None:
     rows, classes = rows_and_classes()
     rows = np.nan_to_num(rows)
