@@ -36,7 +36,10 @@ class Api:
         self._address = address
         metrics = Metrics()
         self.watch = Watch(self._latest, self._bring, metrics)
-        self.app = make_app(self.watch, metrics, SCHEMA, self._count_reload)
+        self.in_flight = 1
+        self.app = make_app(
+            self.watch, metrics, SCHEMA, self._count_reload, in_flight=lambda: self.in_flight
+        )
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         """Bring the first model, and send one request."""
@@ -98,6 +101,7 @@ def test_a_batch_is_answered_in_its_order() -> None:
 
 def test_records_sent_together_are_each_answered() -> None:
     api = Api(fake_model())
+    api.in_flight = 300
 
     async def send() -> list[float]:
         await api.watch.run(0, lambda _model: None)
@@ -223,7 +227,10 @@ def test_a_client_that_goes_away_half_way_is_no_error_of_ours() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(api.app(scope, receive, send))
+    async def main() -> None:
+        await api.app(scope, receive, send)
+
+    asyncio.run(main())
 
     assert sent[0]["status"] == 400
 

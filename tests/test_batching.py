@@ -49,6 +49,13 @@ def test_a_lone_record_waits_for_no_other() -> None:
     assert sizes.seen == [1]
 
 
+def test_a_record_may_be_scored_without_waiting_for_the_turn_to_end() -> None:
+    metrics = Metrics()
+
+    assert Batcher(fake_model(score=Sizes()), metrics.rows).score_alone([1.0]) == 1.0
+    assert b"repo_api_batch_rows_count 1.0" in metrics.exposition()
+
+
 def test_a_batch_is_bounded() -> None:
     sizes = Sizes()
 

@@ -27,6 +27,11 @@ class Batcher:
         self._rows: list[list[float]] = []
         self._answers: list[asyncio.Future[float]] = []
 
+    def score_alone(self, row: list[float]) -> float:
+        """Score an encoded record at once, where no other can arrive in this turn."""
+        self._sizes.observe(1)
+        return float(self.model.score(np.array([row], np.float64))[0])
+
     def score(self, row: list[float]) -> asyncio.Future[float]:
         """Put an encoded record into the next batch; its probability follows."""
         loop = asyncio.get_running_loop()

@@ -96,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         advice = "; pass another --port" if error.errno == errno.EADDRINUSE else ""
-        raise SetupError(f"{host}:{port}: cannot listen: {error.strerror}{advice}") from error
+        raise SetupError(f"{host}:{port}: cannot listen: {reason}{advice}") from error
 
 
 def _answer(
@@ -136,7 +136,12 @@ async def _run_server(
             with contextlib.suppress(OSError):  # it is gone, and so is this worker soon
                 supervisor.send(Reload())
 
-    app = make_app(watch, metrics, service.request_schema, on_reload=tell_the_others)
+    def in_flight() -> int:
+        return len(server.server_state.tasks)
+
+    app = make_app(
+        watch, metrics, service.request_schema, on_reload=tell_the_others, in_flight=in_flight
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
