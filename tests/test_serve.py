@@ -1,6 +1,7 @@
 """Tests of the serving over a real socket: address, start, reload, workers, and orderly end."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -47,7 +48,11 @@ def score(rows: Matrix) -> NDArray[np.float64]:
     return rows[:, 0] / 1000
 
 
+SCORING = threading.Event()
+
+
 def score_slowly(rows: Matrix) -> NDArray[np.float64]:
+    SCORING.set()
     time.sleep(0.5)
     return score(rows)
 
@@ -153,8 +158,11 @@ def test_a_taken_port_is_found_before_anything_is_pulled(channel: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SetupError, match=f"127.0.0.1:{port}: cannot listen.*another --port"):
+        with pytest.raises(SetupError) as refusal:
             run(service, host="127.0.0.1", port=port, workers=1)
+
+    reason = os.strerror(errno.EADDRINUSE)
+    assert str(refusal.value) == (f"127.0.0.1:{port}: cannot listen: {reason}; pass another --port")
 
 
 def test_an_address_of_another_machine_is_refused(channel: Path) -> None:
@@ -189,7 +197,7 @@ def test_what_is_in_flight_is_finished(channel: Path, while_serving: Serving) ->
         url = f"{client.base_url}/predict"
         asking = threading.Thread(target=lambda: answers.append(httpx.post(url, json=record(600))))
         asking.start()
-        time.sleep(0.2)
+        assert SCORING.wait(30)
         return asking
 
     asking = while_serving(act)

@@ -95,6 +95,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        # `create_server` adds to `strerror` what it tried, which the message says already.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         advice = "; pass another --port" if error.errno == errno.EADDRINUSE else ""
         raise SetupError(f"{host}:{port}: cannot listen: {reason}{advice}") from error
 
