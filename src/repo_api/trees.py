@@ -75,7 +75,7 @@ def _tables(model: treelite.Model) -> Score | None:
         or any(tree["category_list_right_child"].any() for tree in trees)
     ):
         return None
-    (base,) = about.get_field("base_scores")
+    base = about.get_field("base_scores")[0]
     return make_tables(trees, model.num_feature, float(base))
 
 
