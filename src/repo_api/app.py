@@ -10,12 +10,12 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.applications import Starlette  # noqa: TID251
+from starlette.exceptions import HTTPException  # noqa: TID251
+from starlette.requests import ClientDisconnect, Request  # noqa: TID251
+from starlette.responses import HTMLResponse, Response  # noqa: TID251
+from starlette.routing import Route  # noqa: TID251
+from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID251
 
 from repo_api.batching import Batcher
 from repo_api.errors import InputError, JsonError

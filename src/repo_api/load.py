@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
+import joblib  # noqa: TID251
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.exceptions import InconsistentVersionWarning  # noqa: TID251
 
 from repo_api.errors import FormatError, InputError, IntegrityError
 from repo_api.model import Model, Score

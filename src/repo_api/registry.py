@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
-import oras.auth
-import oras.container
-import oras.logger
-import oras.provider
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+import oras.auth  # noqa: TID251
+import oras.container  # noqa: TID251
+import oras.logger  # noqa: TID251
+import oras.provider  # noqa: TID251
+import requests  # noqa: TID251
+from requests.adapters import HTTPAdapter  # noqa: TID251
+from urllib3.util import Retry  # noqa: TID251
 
 from repo_api.errors import FormatError, IntegrityError, RegistryError, ReleaseNotFoundError
 from repo_api.hashing import PIECE, CheckedFile, digest_of

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import uvicorn
-import uvloop
+import uvicorn  # noqa: TID251
+import uvloop  # noqa: TID251
 
 from repo_api.app import make_app
 from repo_api.errors import ReleaseError, SetupError

@@ -6,7 +6,7 @@ What is signed, and where it goes, is left to `publish`.
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from model_signing import hashing, signing
+from model_signing import hashing, signing  # noqa: TID251
 
 from repo_api.errors import SetupError
 

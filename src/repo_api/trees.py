@@ -6,9 +6,9 @@ Only this file imports treelite. Which of the two answers is left to `load`.
 from typing import Any
 
 import numpy as np
-import treelite
-import treelite.gtil
-import treelite.sklearn
+import treelite  # noqa: TID251
+import treelite.gtil  # noqa: TID251
+import treelite.sklearn  # noqa: TID251
 from numpy.typing import NDArray
 
 from repo_api.model import Score

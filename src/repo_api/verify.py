@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from model_signing import verifying
+from model_signing import verifying  # noqa: TID251
 from packaging.version import InvalidVersion, Version
 
 from repo_api.errors import (
