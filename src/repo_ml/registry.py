@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +39,9 @@ _RETRIES = Retry(
     raise_on_status=False,
     respect_retry_after_header=False,
 )
+
+# An upload that broke off cannot be sent to the same address: each try begins a new one.
+_WAITS = (0.5, 1.0, None)  # seconds after each try
 
 # What these two would print is in our own errors.
 oras.logger.setup_logger(quiet=True)
@@ -92,6 +96,8 @@ class OciRegistry:
         self._url = f"{client.prefix}://{self.host}/v2"
         self._session: requests.Session = client.session
         self._session.mount(f"{client.prefix}://", _PatientAdapter(max_retries=_RETRIES))
+        self._uploads = requests.Session()
+        self._uploads.mount(f"{client.prefix}://", _PatientAdapter(max_retries=0))
         self._authorization: dict[str, str] = {}
 
     def resolve(self, reference: Reference) -> str | None:
@@ -166,13 +172,20 @@ class OciRegistry:
         if self._send("HEAD", f"{blobs}/{layer.digest}").ok:
             on_bytes(layer.size)
             return
-        started = self._send("POST", f"{blobs}/uploads/")
-        upload = urljoin(started.url, started.headers.get("Location", ""))
-        separator = "&" if "?" in upload else "?"
         headers = {"Content-Type": "application/octet-stream"}
         with source.open("rb") if isinstance(source, Path) else BytesIO(source) as file:
             body = _CountedFile(file, layer.size, on_bytes)
-            self._send("PUT", f"{upload}{separator}digest={layer.digest}", headers, body)
+            for wait in _WAITS:
+                started = self._send("POST", f"{blobs}/uploads/")
+                upload = urljoin(started.url, started.headers.get("Location", ""))
+                separator = "&" if "?" in upload else "?"
+                try:
+                    self._send("PUT", f"{upload}{separator}digest={layer.digest}", headers, body)
+                    break
+                except _PassingError:
+                    if wait is None:
+                        raise
+                    time.sleep(wait)
 
     def push_manifest(self, reference: Reference, content: bytes) -> None:
         """Send a manifest whose layers are there, and let the tag stand for it.
@@ -254,7 +267,7 @@ class OciRegistry:
                 self._authorization = self._log_in(response)
                 response = self._request(method, url, headers, body)
         except requests.RequestException as error:
-            raise RegistryError(
+            raise _PassingError(
                 f"{self.host}: the registry does not answer ({_root_cause(error)}); "
                 "start it, or set EDUSTREAM_REGISTRY to the address of another"
             ) from error
@@ -268,9 +281,11 @@ class OciRegistry:
         headers: Mapping[str, str] | None,
         body: "bytes | _CountedFile | None",
     ) -> requests.Response:
+        session = self._session
         if isinstance(body, _CountedFile):
+            session = self._uploads
             body.seek(0)
-        return self._session.request(
+        return session.request(
             method, url, headers={**(headers or {}), **self._authorization}, data=body
         )
 
@@ -305,10 +320,15 @@ class OciRegistry:
                 f"{self.host}: the registry refuses ({status}); log in: oras login {self.host}"
             )
         said = re.sub(r"\s+", " ", response.text)[:200]
-        raise RegistryError(
+        kind = _PassingError if status in _RETRIES.status_forcelist else RegistryError
+        raise kind(
             f"{self.host}: the registry answers {status} {response.reason} {said}; "
             "see its log and its disk, and try again"
         )
+
+
+class _PassingError(RegistryError):
+    """The registry did not answer, or was overloaded or full: another try may succeed."""
 
 
 class _CountedFile:
