@@ -283,8 +283,9 @@ class OciRegistry:
         auth = oras.auth.get_auth_backend(
             "basic" if scheme == "basic" else "token", self._session, self._insecure
         )
-        folder = os.environ.get("DOCKER_CONFIG")  # heeded by the command lines, not by oras-py
-        configs = [f"{folder}/config.json"] if folder else None
+        # heeded by the command lines, not by oras-py, which complains of a file that is not there
+        config = Path(os.environ.get("DOCKER_CONFIG", ""), "config.json")
+        configs = [str(config)] if "DOCKER_CONFIG" in os.environ and config.is_file() else None
         try:
             auth.load_configs(oras.container.Container("any", registry=self.host), configs)
             headers, answered = auth.authenticate_request(challenge, {})
