@@ -61,7 +61,7 @@ def compile_trees(estimator: Any, columns: int) -> Score | None:  # noqa: ANN401
 
 
 def _tables(model: treelite.Model) -> Score | None:
-    """Make tables of small boosted trees; a row takes half the time, and a batch a fifth."""
+    """Make tables of small boosted trees: a row takes two thirds of the time, 32 rows a ninth."""
     about = model.get_header_accessor()
     trees = [
         {name: tree.get_field(name) for name in _FIELDS}
