@@ -35,7 +35,7 @@ class Api:
         self.reloads = 0
         self._address = address
         metrics = Metrics()
-        self.watch = Watch(self._latest, self._bring, metrics)
+        self.watch = Watch(self._latest, self._bring, SCHEMA, metrics)
         self.in_flight = 1
         self.app = make_app(
             self.watch, metrics, SCHEMA, self._count_reload, in_flight=lambda: self.in_flight

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from conftest import CHANNEL, INPUT_SCHEMA, MODEL_FILE, MakeRelease
+from conftest import CHANNEL, GOLDEN_ROWS, INPUT_SCHEMA, MODEL_FILE, MakeRelease
 from repo_api.errors import FormatError, IntegrityError
 from repo_api.load import load
 from repo_api.release import DESCRIPTION_FILE, SCHEMA_FILE, Description, VerifiedRelease
@@ -122,7 +122,7 @@ def test_an_estimator_without_trees_is_served_by_scikit_learn(
     rows, classes = rows_and_classes()
     estimator = LogisticRegression(max_iter=1000).fit(np.nan_to_num(rows), classes)
     example = {**description["golden_examples"][1]}
-    row = SCHEMA.encode([example["input"]])
+    row = np.array(GOLDEN_ROWS[1:2])
     example["probability"] = float(estimator.predict_proba(row)[0, 1])
     folder = make_release(golden_examples=[example])
     joblib.dump(estimator, folder / MODEL_FILE)

@@ -1,4 +1,7 @@
-"""Tests of the reading of records: it agrees with JSON Schema, and says what is wrong."""
+"""Tests of the reading of records: it agrees with JSON Schema, and says what is wrong.
+
+And of their encoding.
+"""
 
 import json
 from importlib import resources
@@ -6,10 +9,12 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import GOLDEN_INPUTS, GOLDEN_ROWS, INPUT_SCHEMA
 from repo_api.errors import InputError, JsonError
 from repo_api.records import MAX_BATCH, RecordReader
 from repo_api.schema import Schema
@@ -18,7 +23,7 @@ REQUEST_SCHEMA = Schema.from_json(
     resources.files("repo_api").joinpath("request_schema.json").read_bytes(), "request_schema.json"
 )
 RECORD = {name: raw["examples"][0] for name, raw in REQUEST_SCHEMA.document["properties"].items()}
-READER = RecordReader(REQUEST_SCHEMA)
+READER = RecordReader(REQUEST_SCHEMA, REQUEST_SCHEMA)
 VALIDATOR = jsonschema.Draft202012Validator(REQUEST_SCHEMA.document)
 
 texts = st.text('ab0. \u00e9\n"\\', max_size=5)
@@ -38,6 +43,18 @@ changes = st.dictionaries(st.sampled_from([*RECORD, "gender", ""]), values, max_
 
 def encoded(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def schema(document: object) -> Schema:
+    return Schema.from_json(encoded(document), "schema.json")
+
+
+def reader_of(document: object) -> RecordReader:
+    """Make a reader for a model that takes what the requests say."""
+    return RecordReader(schema(document), schema(document))
+
+
+ROW = READER.one(encoded(RECORD))
 
 
 def problem(body: bytes) -> tuple[str, str]:
@@ -93,7 +110,7 @@ def test_any_bounds_are_those_of_the_schema(
     bounds = {"minimum": low, "maximum": high}
     given_bounds = {keyword: bound for keyword, bound in bounds.items() if bound is not None}
     document = {"type": "object", "properties": {"it": {"type": kind, **given_bounds}}}
-    reader = RecordReader(Schema.from_json(encoded(document), "schema.json"))
+    reader = reader_of(document)
 
     try:
         reader.one(encoded({"it": value}))
@@ -106,21 +123,18 @@ def test_any_bounds_are_those_of_the_schema(
 
 def test_a_name_may_be_any_text() -> None:
     document = {"type": "object", "properties": {"Tenure (months) `é`": {"type": "integer"}}}
-    reader = RecordReader(Schema.from_json(encoded(document), "schema.json"))
+    reader = reader_of(document)
 
     for body in ('{"Tenure (months) `é`": 3}', r'{"Tenure (months) `\u00e9`": 3}'):
-        assert reader.one(body.encode()) == {"Tenure (months) `é`": 3}
-        assert reader.many(f"[{body}]".encode()) == [{"Tenure (months) `é`": 3}]
+        assert reader.one(body.encode()) == [3]
+        assert reader.many(f"[{body}]".encode()) == [[3]]
     with pytest.raises(InputError) as refusal:
         reader.one(encoded({"Tenure (months) `é`": "a"}))
     assert refusal.value.problems == (("Tenure (months) `é`", "expected integer, got string"),)
 
 
 def test_an_integer_may_be_written_with_a_zero_fraction() -> None:
-    record = READER.one(encoded({**RECORD, "clicks_28d": 180.0}))
-
-    assert record == RECORD
-    assert isinstance(record["clicks_28d"], int)
+    assert READER.one(encoded({**RECORD, "clicks_28d": 180.0})) == ROW
 
 
 @pytest.mark.parametrize(
@@ -177,20 +191,69 @@ def test_many_names_the_record_and_the_field() -> None:
 
 def test_many_reads_at_least_one_record_and_at_most_a_thousand() -> None:
     assert len(READER.many(encoded([RECORD] * MAX_BATCH))) == MAX_BATCH
-    assert READER.many(encoded([{**RECORD, "clicks_28d": 180.0}])) == [RECORD]
+    assert READER.many(encoded([{**RECORD, "clicks_28d": 180.0}])) == [ROW]
     for body in (b"[]", encoded([RECORD] * (MAX_BATCH + 1))):
         with pytest.raises(InputError, match="expected array of length"):
             READER.many(body)
 
 
 def test_a_property_that_is_not_known_is_dropped() -> None:
-    assert READER.one(msgspec.json.encode({**RECORD, "gender": "F"})) == RECORD
+    assert READER.one(msgspec.json.encode({**RECORD, "gender": "F"})) == ROW
 
 
 def test_a_boolean_is_true_or_false_and_nothing_else() -> None:
     document = {"type": "object", "properties": {"paid": {"type": "boolean"}}}
-    reader = RecordReader(Schema.from_json(encoded(document), "schema.json"))
+    reader = reader_of(document)
 
-    assert reader.one(b'{"paid": true}') == {"paid": True}
+    assert reader.one(b'{"paid": true}') == [True]
     with pytest.raises(InputError, match=r"^paid: expected boolean, got integer$"):
         reader.one(b'{"paid": 1}')
+
+
+def test_a_row_has_positions_numbers_and_gaps() -> None:
+    rows = [reader_of(INPUT_SCHEMA).check(record) for record in GOLDEN_INPUTS]
+
+    np.testing.assert_array_equal(np.array(rows, np.float64), np.array(GOLDEN_ROWS))
+
+
+def test_a_boolean_is_0_or_1_and_an_absent_one_is_nan() -> None:
+    reader = reader_of({"type": "object", "properties": {"paid": {"type": "boolean"}}})
+
+    rows = reader.many(b'[{"paid": false}, {"paid": true}, {}]')
+
+    np.testing.assert_array_equal(np.array(rows, np.float64), [[0], [1], [np.nan]])
+
+
+def test_the_position_of_a_member_counts_null() -> None:
+    member = {"type": ["string", "null"], "enum": [None, "young", "old"]}
+    reader = reader_of({"type": "object", "properties": {"age": member}})
+
+    assert reader.many(b'[{"age": "old"}, {"age": null}]') == [[2], [None]]
+
+
+def test_a_row_has_the_columns_of_the_model_in_its_order() -> None:
+    request = {"type": "object", "properties": {n: {"type": "integer"} for n in "abc"}}
+    model = {"type": "object", "properties": {n: {"type": "integer"} for n in "cxa"}}
+
+    row = RecordReader(schema(request), schema(model)).one(b'{"a": 1, "b": 2, "c": 3, "x": 4}')
+
+    assert row == [3, None, 1]
+
+
+def test_a_record_without_what_the_model_requires_is_refused() -> None:
+    optional = schema({**INPUT_SCHEMA, "required": []})
+
+    with pytest.raises(InputError, match=r"^clicks_28d: the model requires it$"):
+        RecordReader(optional, schema(INPUT_SCHEMA)).check(
+            {name: value for name, value in GOLDEN_INPUTS[1].items() if name != "clicks_28d"}
+        )
+
+
+def test_a_member_that_the_model_does_not_know_is_refused() -> None:
+    wider = json.loads(encoded(INPUT_SCHEMA))
+    wider["properties"]["age_band"]["enum"].append("56+")
+
+    with pytest.raises(InputError, match=r"^age_band: the model does not know '56\+'$"):
+        RecordReader(schema(wider), schema(INPUT_SCHEMA)).check(
+            {**GOLDEN_INPUTS[1], "age_band": "56+"}
+        )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fakes import fake_model
+from fakes import SCHEMA, fake_model
 from repo_api.errors import ContractError, RegistryError
 from repo_api.metrics import Metrics
 from repo_api.model import Model
@@ -45,7 +45,7 @@ def watched(channel: Channel, act: Callable[[Watch], Awaitable[None]]) -> tuple[
     metrics = Metrics()
 
     async def main() -> Watch:
-        watch = Watch(channel.latest, channel.bring, metrics)
+        watch = Watch(channel.latest, channel.bring, SCHEMA, metrics)
         await watch.run(0, lambda _model: None)
         await act(watch)
         return watch
@@ -243,7 +243,7 @@ def test_it_looks_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "repo_api")
 
     async def main() -> str:
-        watch = Watch(channel.latest, channel.bring, Metrics())
+        watch = Watch(channel.latest, channel.bring, SCHEMA, Metrics())
         running = asyncio.create_task(watch.run(0.01, lambda _model: None))
         await until(lambda: channel.looks >= 3)
         channel.model = fake_model("2.1.0")

@@ -89,9 +89,9 @@ def _choose_engine(subject: str, estimator: Any, schema: Schema) -> tuple[str, S
 
 def _replay(subject: str, examples: Sequence[GoldenExample], schema: Schema, score: Score) -> None:
     """Check that the model answers here as it did where it was trained."""
-    reader = RecordReader(schema)
+    reader = RecordReader(schema, schema)
     try:
-        rows = schema.encode([reader.check(example.record) for example in examples])
+        rows = np.array([reader.check(example.record) for example in examples], np.float64)
     except InputError as error:
         raise FormatError(f"{subject}: a golden example does not fit: {error}") from error
     for number, (example, got) in enumerate(zip(examples, score(rows).tolist(), strict=True), 1):

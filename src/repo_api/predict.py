@@ -22,13 +22,13 @@ def predict(model: Model, request_schema: Schema, lines: Iterable[bytes]) -> lis
     Raises:
         InputError: A line does not fit the request schema, or the model; it names the line.
     """
-    reader = RecordReader(request_schema)
+    reader = RecordReader(request_schema, model.schema)
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            rows.append(model.schema.row(reader.one(line)))
+            rows.append(reader.one(line))
         except InputError as error:
             raise InputError(
                 [(f"line {number}, {field}", reason) for field, reason in error.problems]

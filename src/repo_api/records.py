@@ -1,19 +1,24 @@
-"""Owns the reading of records: JSON becomes values that fit a schema, or an error with the field.
+"""Owns the reading of records: JSON becomes a row of numbers, or an error with the field.
 
-The checks run in msgspec's compiled code. How a record is encoded is left to `schema`.
+The checks run in msgspec's compiled code. What a schema may say is left to `schema`.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from repo_api.errors import InputError, JsonError
-from repo_api.schema import Property, Record, Schema
+from repo_api.schema import Property, Schema
+
+Row = list[float | None]
+"""An encoded record, a value for every column; numpy reads None as NaN."""
 
 MAX_BATCH = 1000
 
+_Codes = Mapping[Any, Any]
 _Decoder = msgspec.json.Decoder[Any]
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _INT64 = 2**63
@@ -23,13 +28,17 @@ _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "bo
 
 
 class RecordReader:
-    """Reads records that fit one schema; properties that it does not know are dropped."""
+    """Reads records that fit one schema, and encodes them as another says.
 
-    def __init__(self, schema: Schema) -> None:
-        """Compile the checks of `schema`."""
-        self._properties = {known.name: known for known in schema.properties}
+    Columns are in the order of the input schema; an enum is its position, a boolean
+    0 or 1, absent or null is NaN. What either schema does not know is dropped.
+    """
+
+    def __init__(self, request_schema: Schema, input_schema: Schema) -> None:
+        """Compile the checks of `request_schema` and the encoding of `input_schema`."""
+        self._properties = {known.name: known for known in request_schema.properties}
         # Fields have names of their own: a property may be called what no field can.
-        fields = {f"p{place}": known for place, known in enumerate(schema.properties)}
+        fields = {f"p{place}": known for place, known in enumerate(request_schema.properties)}
         record = msgspec.defstruct(
             "Record",
             [
@@ -43,25 +52,32 @@ class RecordReader:
         batch = Annotated[list[record], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]  # type: ignore[valid-type]  # made at run time
         self._one: _Decoder = msgspec.json.Decoder(record)
         self._many: _Decoder = msgspec.json.Decoder(batch)
+        # A record's values have one more at their end, for what is never sent.
+        places = {name: place for place, name in enumerate(self._properties)}
+        self._columns: list[tuple[Property, int, _Codes | None]] = [
+            (known, places.get(known.name, -1), known.codes and {**known.codes, None: None})
+            for known in input_schema.properties
+        ]
 
-    def one(self, body: bytes) -> Record:
-        """Read one record; what is absent is None.
+    def one(self, body: bytes) -> Row:
+        """Read one record.
 
         Raises:
             JsonError: It is no JSON.
-            InputError: It does not fit the schema.
+            InputError: It does not fit one of the schemas.
         """
         try:
-            return self._name(self._one.decode(body))
+            record = self._one.decode(body)
         except _NOT_JSON:
             return self.check(_parse(body))
+        return self._encode(record)
 
-    def many(self, body: bytes) -> list[Record]:
+    def many(self, body: bytes) -> list[Row]:
         """Read an array of up to `MAX_BATCH` records.
 
         Raises:
             JsonError: It is no JSON.
-            InputError: A record does not fit the schema, or there are none or too many.
+            InputError: A record does not fit, or there are none or too many.
         """
         try:
             records = self._many.decode(body)
@@ -70,18 +86,32 @@ class RecordReader:
             if isinstance(raw, list):
                 raw = [self._integral(item) for item in raw]
             records = self._convert(raw, self._many)
-        return [self._name(record) for record in records]
+        return [self._encode(record) for record in records]
 
-    def check(self, raw: object) -> Record:
-        """Check one record that is already parsed.
+    def check(self, raw: object) -> Row:
+        """Read one record that is already parsed.
 
         Raises:
-            InputError: It does not fit the schema.
+            InputError: It does not fit one of the schemas.
         """
-        return self._name(self._convert(self._integral(raw), self._one))
+        return self._encode(self._convert(self._integral(raw), self._one))
 
-    def _name(self, record: msgspec.Struct) -> Record:
-        return dict(zip(self._properties, msgspec.structs.astuple(record), strict=True))
+    def _encode(self, record: msgspec.Struct) -> Row:
+        values = (*msgspec.structs.astuple(record), None)
+        try:
+            row = [
+                values[place] if codes is None else codes[values[place]]
+                for _, place, codes in self._columns
+            ]
+        except KeyError as error:
+            (member,) = error.args
+            name = next(known.name for known, place, _ in self._columns if values[place] is member)
+            raise InputError([(name, f"the model does not know {member!r}")]) from error
+        if None in row:
+            for (known, _, _), value in zip(self._columns, row, strict=True):
+                if value is None and known.required and not known.nullable:
+                    raise InputError([(known.name, "the model requires it")])
+        return row
 
     def _integral(self, raw: object) -> object:
         """Let 3.0 pass as the integer that it is (JSON Schema validation 2020-12, 6.1.1)."""

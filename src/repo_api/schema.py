@@ -1,11 +1,10 @@
-"""Owns the schema of a record: which JSON Schemas are understood, and how they encode a record.
+"""Owns the schema of a record: which JSON Schemas are understood.
 
-Whether a record fits a schema is left to `records`.
+Whether a record fits a schema, and how it is encoded, is left to `records`.
 """
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from repo_api.errors import FormatError, InputError
+from repo_api.errors import FormatError
 
 Record = Mapping[str, Any]
 Matrix = NDArray[np.float64]
@@ -88,38 +87,6 @@ class Schema:
             ),
             document,
         )
-
-    def row(self, record: Record) -> list[float]:
-        """Encode one record: an enum is its position, a boolean 0 or 1, absent or null is NaN.
-
-        Properties that the schema does not know are ignored.
-
-        Raises:
-            InputError: A value that the schema requires is missing, or an enum
-                has no such member.
-        """
-        values: list[float] = []
-        for known in self.properties:
-            value = record.get(known.name)
-            if value is None:
-                if known.required and not known.nullable:
-                    raise InputError([(known.name, "the model requires it")])
-                values.append(math.nan)
-            elif known.codes is None:
-                values.append(value)
-            elif value in known.codes:
-                values.append(known.codes[value])
-            else:
-                raise InputError([(known.name, f"the model does not know {value!r}")])
-        return values
-
-    def encode(self, records: Iterable[Record]) -> Matrix:
-        """Encode records as float64, shape (records, properties); see `row`.
-
-        Raises:
-            InputError: As `row` does.
-        """
-        return np.array([self.row(record) for record in records], np.float64)
 
 
 def read_input_schema(path: Path) -> Schema:

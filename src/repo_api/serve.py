@@ -131,7 +131,7 @@ async def _run_server(
 ) -> bool:
     """Run server and watch side by side; return whether the watch has left a thread at work."""
     metrics = Metrics()
-    watch = Watch(service.latest, service.bring, metrics)
+    watch = Watch(service.latest, service.bring, service.request_schema, metrics)
 
     def tell_the_others() -> None:
         if supervisor:

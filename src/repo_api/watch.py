@@ -17,6 +17,7 @@ from repo_api.batching import Batcher
 from repo_api.errors import DowngradeError, ReleaseError
 from repo_api.metrics import Metrics
 from repo_api.model import Model
+from repo_api.schema import Schema
 
 _T = TypeVar("_T")
 
@@ -38,13 +39,18 @@ class Watch:
     """Holds the model that answers; swaps it in one assignment, and keeps it if anything fails."""
 
     def __init__(
-        self, latest: Callable[[], str], bring: Callable[[], Model], metrics: Metrics
+        self,
+        latest: Callable[[], str],
+        bring: Callable[[], Model],
+        request_schema: Schema,
+        metrics: Metrics,
     ) -> None:
         """Hold no model yet.
 
         Args:
             latest: Asks which digest the channel stands for, by one request.
             bring: Pulls, verifies and loads what the channel stands for.
+            request_schema: What the records fit that the model is asked about.
             metrics: Where looks and swaps are counted.
         """
         self.current: Batcher | None = None
@@ -52,6 +58,7 @@ class Watch:
         self._step: Future[Any] | None = None
         self._latest = latest
         self._bring = bring
+        self._request_schema = request_schema
         self._metrics = metrics
         self._refused: _Refused | None = None
         self._lock = asyncio.Lock()
@@ -130,7 +137,7 @@ class Watch:
         self.problem = self._refused = None
         if old and model.digest == old.digest:
             return
-        self.current = Batcher(model, self._metrics.rows)
+        self.current = Batcher(model, self._request_schema, self._metrics.rows)
         self._metrics.serve(model, instead_of=old)
         if old:
             self._metrics.updates.labels("swapped").inc()
