@@ -327,7 +327,7 @@ def test_a_bug_gets_a_problem_without_its_details() -> None:
     assert response.json()["detail"] == "a bug; the log says more"
 
 
-def test_metrics_count_requests_batches_and_the_model() -> None:
+def test_metrics_count_requests_and_the_model() -> None:
     api = Api(fake_model())
 
     *_, metrics = api.requests(
@@ -342,7 +342,6 @@ def test_metrics_count_requests_batches_and_the_model() -> None:
     assert 'repo_api_request_seconds_count{path="/predict",status="200"} 1.0' in lines
     assert 'repo_api_request_seconds_count{path="/predict",status="422"} 1.0' in lines
     assert 'repo_api_request_seconds_count{path="other",status="404"} 1.0' in lines
-    assert "repo_api_batch_rows_count 1.0" in lines
     assert 'repo_api_model_serving{digest="sha256:2.0.0",version="2.0.0"} 1.0' in lines
 
 

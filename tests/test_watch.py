@@ -1,6 +1,7 @@
 """Tests of the watch: when a model is swapped, and that nothing else changes it."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -95,14 +96,17 @@ def test_a_newer_release_takes_over() -> None:
 
 
 def test_a_request_under_way_keeps_the_model_it_began_with() -> None:
-    channel = Channel(fake_model("2.0.0", lambda rows: rows[:, 0]))
+    channel = Channel(fake_model("2.0.0"))
 
     async def act(watch: Watch) -> None:
         assert watch.current is not None
-        answer = watch.current.score([1.0])
-        channel.model = fake_model("2.1.0", lambda rows: rows[:, 0] * 2)
+        waiting = asyncio.ensure_future(watch.current.answer(b'{"clicks": 1}', 0.0))
+        await asyncio.sleep(0)
+        channel.model = fake_model("2.1.0")
         await watch.check(pause=30)
-        assert await answer == 1.0
+        answer = await waiting
+        assert isinstance(answer, bytes)
+        assert json.loads(answer)["version"] == "2.0.0"
 
     watched(channel, act)
 

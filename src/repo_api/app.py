@@ -4,7 +4,7 @@ Which model answers is left to `watch`, listening to `serve`. Errors are RFC 945
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from importlib import resources
 from time import perf_counter
@@ -71,9 +71,9 @@ def make_app(
 
     routed = MeasureRequests(starlette, metrics, paths)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         shortcut = scope["path"] == _PREDICT and scope["method"] == "POST"
-        await (predict if shortcut else routed)(scope, receive, send)
+        return (predict if shortcut else routed)(scope, receive, send)
 
     return app
 
@@ -85,42 +85,33 @@ class _Predict:
     longer than the answer does.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        metrics: Metrics,
-        in_flight: Callable[[], int],
-    ) -> None:
+    def __init__(self, watch: Watch, metrics: Metrics, in_flight: Callable[[], int]) -> None:
         self._watch = watch
         self._metrics = metrics
         self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started, status = perf_counter(), int(HTTPStatus.OK)
+        started = perf_counter()
         try:
             body = await _body(scope, receive)
             batcher = _current(self._watch)
-            row = batcher.reader.one(body)
             if self._in_flight() == 1:
-                probability = batcher.score_alone(row)
+                answer = batcher.answer_alone(body, started)
             else:
-                probability = await batcher.score(row)
-            answer = msgspec.json.encode(batcher.model.answer(probability))
+                answer = await batcher.answer(body, started)
+            if isinstance(answer, InputError):
+                raise answer  # noqa: TRY301  refused like whatever else is wrong
         except Exception as error:
             refusal = await _refuse(None, error)
-            status = refusal.status_code
+            self._metrics.observe_request(_PREDICT, refusal.status_code, started)
             await refusal(scope, receive, send)
-            if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            if refusal.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # for the log
-        else:
-            headers = [
-                (b"content-type", _MEDIA_TYPE),
-                (b"content-length", b"%d" % len(answer)),
-            ]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer})
-        finally:
-            self._metrics.observe_request(_PREDICT, status, started)
+            return
+        length = b"%d" % len(answer)
+        headers = [(b"content-type", _MEDIA_TYPE), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
 
 class _Endpoints:
@@ -209,7 +200,6 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"expected content-type application/json, got {media_type.decode('latin-1')}",
         )
-    announced = int(headers.get(b"content-length", 0))
     body, more = b"", True
     while more:
         message = await receive()
@@ -217,7 +207,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if announced > MAX_BODY or len(body) > MAX_BODY:
+        if len(body) > MAX_BODY or (more and int(headers.get(b"content-length", 0)) > MAX_BODY):
             raise HTTPException(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"expected a body of at most {MAX_BODY} bytes",

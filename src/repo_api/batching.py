@@ -1,62 +1,84 @@
-"""Owns the micro-batch: records that arrive in one turn of the event loop are scored together.
+"""Owns the micro-batch: records that arrive in one turn of the event loop are answered together.
 
-Which model scores, and when another takes its place, is left to `watch`.
+Which model answers, and when another takes its place, is left to `watch`.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 
+import msgspec
 import numpy as np
-from prometheus_client import Histogram
 
+from repo_api.errors import InputError
 from repo_api.model import Model
-from repo_api.records import RecordReader, Row
+from repo_api.records import RecordReader
 from repo_api.schema import Schema
 
 _LIMIT = 128
-"""Rows of a batch; at about 20 microseconds a row, the event loop waits 2.5 ms at most."""
+"""Records of a batch: what bounds the time that the event loop waits for one."""
+
+Answer = bytes | InputError
+"""A prediction as JSON, or what is wrong with the record."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows, and once they were scored the probability of each."""
+    """Records as they came and when, by `perf_counter`; then the answer to each."""
 
-    rows: list[Row] = field(default_factory=list)
-    probabilities: list[float] | None = None
+    bodies: list[bytes] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 class Batcher:
-    """Reads records for one model, and scores single ones together with what else arrives now.
+    """Answers records with one model, single ones together with what else arrives now.
 
-    There is no timer: a lone record waits for nothing.
+    There is no timer: a lone record waits for nothing. Each step is done for a whole
+    batch before the next, which keeps the processor's caches warm.
     """
 
-    def __init__(self, model: Model, request_schema: Schema, sizes: Histogram) -> None:
-        """Score with `model` what fits `request_schema`, and note the batches' sizes."""
+    def __init__(
+        self, model: Model, request_schema: Schema, observe: Callable[[float], None]
+    ) -> None:
+        """Answer with `model` what fits `request_schema`; `observe` is told its seconds."""
         self.model = model
         self.reader = RecordReader(request_schema, model.schema)
-        self._sizes = sizes
+        self._observe = observe
         self._open = _Batch()
 
-    def score_alone(self, row: Row) -> float:
-        """Score an encoded record at once, where no other can arrive in this turn."""
-        return self._score([row])[0]
+    def answer_alone(self, body: bytes, started: float) -> Answer:
+        """Answer a record at once, where no other can arrive in this turn."""
+        return self._answer([body], [started])[0]
 
-    async def score(self, row: Row) -> float:
-        """Score an encoded record with all others of this turn."""
+    async def answer(self, body: bytes, started: float) -> Answer:
+        """Answer a record with all others of this turn."""
         batch = self._open
-        place = len(batch.rows)
-        batch.rows.append(row)
+        place = len(batch.bodies)
+        batch.bodies.append(body)
+        batch.started.append(started)
         if place + 1 == _LIMIT:
             self._open = _Batch()
         await asyncio.sleep(0)  # until every request that this turn has read is in a batch
-        if batch.probabilities is None:  # whoever is back first scores for all
+        if not batch.answers:  # whoever is back first answers for all
             if batch is self._open:
                 self._open = _Batch()
-            batch.probabilities = self._score(batch.rows)
-        return batch.probabilities[place]
+            batch.answers = self._answer(batch.bodies, batch.started)
+        return batch.answers[place]
 
-    def _score(self, rows: list[Row]) -> list[float]:
-        self._sizes.observe(len(rows))
-        probabilities: list[float] = self.model.score(np.array(rows, np.float64)).tolist()
-        return probabilities
+    def _answer(self, bodies: list[bytes], started: list[float]) -> list[Answer]:
+        try:
+            rows = [self.reader.one(body) for body in bodies]
+        except InputError as error:
+            if len(bodies) == 1:
+                return [error]
+            return [self.answer_alone(*each) for each in zip(bodies, started, strict=True)]
+        probabilities = self.model.score(np.array(rows, np.float64)).tolist()
+        answers: list[Answer] = [
+            msgspec.json.encode(self.model.answer(each)) for each in probabilities
+        ]
+        now = perf_counter()
+        for moment in started:
+            self._observe(now - moment)
+        return answers

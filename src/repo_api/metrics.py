@@ -23,7 +23,6 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Where set, prometheus-client adds up the workers' figures in files of this folder."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 10)
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
@@ -40,9 +39,9 @@ class Metrics:
             registry=registry,
         )
         self._seconds = functools.cache(seconds.labels)  # it locks and checks each time
-        self.rows = Histogram(
-            "repo_api_batch_rows", "Records scored together.", buckets=_ROWS, registry=registry
-        )
+        self.observe_prediction = self._seconds("/predict", 200).observe
+        """Note the seconds from a record's arrival until its answer is there."""
+
         self.updates = Counter(
             "repo_api_model_updates",
             "Looks at the channel: unchanged, swapped, or failed and kept the old model.",

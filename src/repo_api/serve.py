@@ -1,6 +1,6 @@
 """Owns the fourth step, answering HTTP: the address, the server, and its orderly end.
 
-Only this file imports uvicorn. How a model is brought is passed in; the routes are in `app`,
+How a model is brought is passed in; the routes are in `app`,
 several processes in `workers`.
 """
 
@@ -26,6 +26,7 @@ from repo_api.metrics import Metrics
 from repo_api.model import Model
 from repo_api.schema import Schema
 from repo_api.watch import Watch
+from repo_api.wire import OneWriteProtocol
 from repo_api.workers import Failed, Ready, Reload, supervise
 
 _BACKLOG = 2048
@@ -147,7 +148,8 @@ async def _run_server(
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            interface="asgi3",
+            http=OneWriteProtocol,
             ws="none",
             lifespan="off",
             backlog=_BACKLOG,

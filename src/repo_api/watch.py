@@ -137,7 +137,7 @@ class Watch:
         self.problem = self._refused = None
         if old and model.digest == old.digest:
             return
-        self.current = Batcher(model, self._request_schema, self._metrics.rows)
+        self.current = Batcher(model, self._request_schema, self._metrics.observe_prediction)
         self._metrics.serve(model, instead_of=old)
         if old:
             self._metrics.updates.labels("swapped").inc()
