@@ -1,7 +1,9 @@
 """Tests of `cache`: whole at any moment, and damage is noticed."""
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from packaging.version import Version
 
 from conftest import CHANNEL
 from repo_api.cache import Cache
-from repo_api.errors import IntegrityError, SetupError
+from repo_api.errors import IntegrityError, RegistryError, SetupError
 from repo_api.hashing import digest_of
 from repo_api.release import Descriptor, ServedRelease
 
@@ -22,6 +24,7 @@ SERVED = ServedRelease(MANIFEST, Version("2.1.0"))
 
 def add(cache: Cache, content: bytes = CONTENT) -> Path:
     with cache.add(digest_of(content)) as path:
+        assert path
         path.write_bytes(content)
     found = cache.find(digest_of(content))
     assert found
@@ -46,15 +49,68 @@ def test_find_takes_a_damaged_blob_for_absent(cache: Cache) -> None:
 
 def test_add_keeps_nothing_if_the_block_fails(cache: Cache, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError), cache.add(DIGEST) as path:
-        _break_off(path)
+        _fail(path, IntegrityError("model.pkl", "17 bytes", "7 bytes"))
 
     assert cache.find(DIGEST) is None
     assert not list((tmp_path / "cache" / "partial").iterdir())
 
 
-def _break_off(path: Path) -> None:
-    path.write_bytes(b"half of")
-    raise IntegrityError("model.pkl", "17 bytes", "7 bytes")
+def _fail(path: Path | None, error: Exception) -> None:
+    assert path
+    path.write_bytes(b"what")
+    raise error
+
+
+def test_add_offers_what_a_transfer_that_broke_off_has_left(cache: Cache) -> None:
+    with pytest.raises(RegistryError), cache.add(DIGEST) as path:
+        _fail(path, RegistryError("the transfer broke off"))
+
+    assert cache.find(DIGEST) is None
+    with cache.add(DIGEST) as path:
+        assert path
+        assert path.read_bytes() == b"what"
+
+
+def test_those_who_add_the_same_take_turns(cache: Cache) -> None:
+    offered: list[Path | None] = []
+
+    def add_slowly(_: int) -> None:
+        with cache.add(DIGEST) as path:
+            offered.append(path)
+            if path:
+                time.sleep(0.1)
+                path.write_bytes(CONTENT)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add_slowly, range(4)))
+
+    assert [path is None for path in offered] == [False, True, True, True]
+    assert cache.find(DIGEST)
+
+
+def test_who_has_waited_for_one_that_failed_begins_anew(cache: Cache, tmp_path: Path) -> None:
+    failing = threading.Event()
+
+    def add_wrongly() -> None:
+        with pytest.raises(IntegrityError), cache.add(DIGEST) as path:
+            fail_slowly(path)
+
+    def fail_slowly(path: Path | None) -> None:
+        failing.set()
+        time.sleep(0.1)
+        _fail(path, IntegrityError("model.pkl", "17 bytes", "4 bytes"))
+
+    with ThreadPoolExecutor(1) as pool:
+        failed = pool.submit(add_wrongly)
+        failing.wait()
+        with cache.add(DIGEST) as path:
+            assert path
+            assert path.read_bytes() == b""
+            path.write_bytes(CONTENT)
+        failed.result()
+
+    assert cache.find(DIGEST)
+    assert not list((tmp_path / "cache" / "partial").iterdir())
 
 
 def test_add_mends_a_damaged_blob(cache: Cache) -> None:
@@ -98,8 +154,8 @@ def test_sweep_deletes_what_a_killed_process_left(
     add(cache)
     left = tmp_path / "cache" / "partial" / "left"
     left.touch()
-    in_an_hour = time.time() + 3600
-    monkeypatch.setattr(time, "time", lambda: in_an_hour)
+    in_two_days = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: in_two_days)
 
     cache.sweep()
 
@@ -109,6 +165,7 @@ def test_sweep_deletes_what_a_killed_process_left(
 
 def test_sweep_spares_what_another_process_is_writing(cache: Cache) -> None:
     with cache.add(DIGEST) as path:
+        assert path
         cache.sweep()
         path.write_bytes(CONTENT)
 
@@ -117,6 +174,7 @@ def test_sweep_spares_what_another_process_is_writing(cache: Cache) -> None:
 
 def test_sweep_spares_a_new_link_to_an_old_file(cache: Cache) -> None:
     with cache.add(DIGEST) as path:
+        assert path
         path.write_bytes(CONTENT)
         os.utime(path, (0, 0))
         cache.sweep()

@@ -17,3 +17,12 @@ def test_what_was_checked_is_on_disk_already(tmp_path: Path) -> None:
         checked.check()
 
         assert (tmp_path / "layer").stat().st_size == len(CONTENT)
+
+
+def test_what_the_file_holds_already_is_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "layer").write_bytes(CONTENT[:100])
+
+    with CheckedFile(tmp_path / "layer", LAYER) as checked:
+        assert checked.size == 100
+        checked.write(CONTENT[100:])
+        checked.check()

@@ -279,6 +279,42 @@ def test_fetch_starts_over_where_there_are_no_ranges(server: Server, tmp_path: P
     assert reported == len(CONTENT)
 
 
+def test_fetch_completes_what_another_process_has_begun(server: Server, tmp_path: Path) -> None:
+    begun = len(CONTENT) // 3
+    (tmp_path / "layer").write_bytes(CONTENT[:begun])
+
+    reported = fetch(server, tmp_path / "layer")
+
+    assert (tmp_path / "layer").read_bytes() == CONTENT
+    assert reported == len(CONTENT)
+    assert server.requests == [f"GET blobs/{DIGEST} bytes={begun}-"]
+
+
+def test_fetch_asks_for_nothing_where_the_layer_is_whole(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "layer").write_bytes(CONTENT)
+
+    reported = fetch(server, tmp_path / "layer")
+
+    assert reported == len(CONTENT)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    [bytes(100), bytes(len(CONTENT)), CONTENT + b"more"],
+    ids=["a wrong beginning", "a wrong layer", "too much"],
+)
+def test_fetch_begins_anew_where_what_is_there_is_wrong(
+    server: Server, tmp_path: Path, left: bytes
+) -> None:
+    (tmp_path / "layer").write_bytes(left)
+
+    reported = fetch(server, tmp_path / "layer")
+
+    assert (tmp_path / "layer").read_bytes() == CONTENT
+    assert reported == len(CONTENT)
+
+
 def test_fetch_gives_up_on_a_transfer_that_always_breaks_off(
     server: Server, tmp_path: Path
 ) -> None:

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1 if a release or a record is refused, 3 if `can-i-deploy` could not decide.
     """
     load_dotenv(Path(".env"))
+    # scikit-learn shares every tree among threads, which wait for each other longer than they
+    # work; several cores are for several workers.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(format="repo-api: %(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)

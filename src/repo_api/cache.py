@@ -5,6 +5,7 @@ but the memory of what was served needs to survive a power cut. Where the bytes
 come from is left to `pull`.
 """
 
+import fcntl
 import json
 import os
 import tempfile
@@ -16,11 +17,11 @@ from urllib.parse import quote
 
 from packaging.version import InvalidVersion, Version
 
-from repo_api.errors import SetupError
+from repo_api.errors import IntegrityError, SetupError
 from repo_api.hashing import file_digest
 from repo_api.release import Descriptor, Reference, ServedRelease
 
-_STALE = 600  # seconds: longer than a live transfer waits between two pieces
+_STALE = 86400  # seconds: until then, what a killed process left may be completed
 
 
 class Cache:
@@ -50,24 +51,29 @@ class Cache:
                 return None
 
     @contextmanager
-    def add(self, digest: str) -> Iterator[Path]:
-        """Offer a file to write a blob to; it enters the cache if the block ends well.
+    def add(self, digest: str) -> Iterator[Path | None]:
+        """Offer the file to write a blob to; it enters the cache if the block ends well.
 
-        The block has to check the bytes.
+        The block has to check the bytes. Whatever a process that was killed has
+        written is there already, and a transfer that breaks off leaves its part to the
+        next. Processes take turns: None means that another one has brought the blob.
 
         Raises:
             SetupError: The cache cannot be written.
         """
-        with self._errors(), self._scratch() as path:
-            yield path
-            self._blobs.mkdir(parents=True, exist_ok=True)
-            blob = self._blobs / _hex(digest)
+        partial = self._partial / _hex(digest)
+        with self._errors(), self._claim(partial):
+            if self.find(digest):
+                partial.unlink()
+                yield None
+                return
             try:
-                blob.hardlink_to(path)
-            except FileExistsError:
-                # A good blob stays: a process that links to it now would miss it.
-                if self.find(digest) is None:
-                    path.replace(blob)
+                yield partial
+                self._blobs.mkdir(parents=True, exist_ok=True)
+                partial.replace(self._blobs / _hex(digest))
+            except (IntegrityError, OSError):
+                partial.unlink(missing_ok=True)
+                raise
 
     def assemble(self, digest: str, layers: Iterable[Descriptor]) -> Path:
         """Link layers that are in the cache to a folder of files with their titles.
@@ -147,6 +153,18 @@ class Cache:
         return self._folder / "served" / f"{quote(str(reference), safe='')}.json"
 
     @contextmanager
+    def _claim(self, path: Path) -> Iterator[None]:
+        """Hold a file alone, made if need be; it is let go with the process at the latest."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if _names(path, file.fileno()):
+                    yield
+                    return
+            # Whoever held it has moved or deleted it in the meantime.
+
+    @contextmanager
     def _scratch(self) -> Iterator[Path]:
         """Offer an empty file of its own name, and delete what is left of it."""
         self._partial.mkdir(parents=True, exist_ok=True)
@@ -168,6 +186,14 @@ class Cache:
                 f"{self._folder}: the cache cannot be used ({error.strerror or error}); make room "
                 "in it, or set EDUSTREAM_CACHE to another folder"
             ) from error
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Tell whether a path is that of an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _hex(digest: str) -> str:

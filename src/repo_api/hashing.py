@@ -4,7 +4,7 @@ Where files lie and where bytes come from is left to `cache` and `registry`.
 """
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -29,16 +29,27 @@ def file_digest(path: Path) -> str:
 class CheckedFile:
     """A file that is hashed while it is written, to be held against a descriptor.
 
+    What it holds already is the beginning.
+
     Hashing runs in a thread of its own, one piece behind: it is the slowest part
     of a transfer, and leaves the other core to the rest.
     """
 
     def __init__(self, path: Path, layer: Descriptor) -> None:
-        """Create or empty the file; it is open inside a `with` block."""
-        self._file: BinaryIO = path.open("wb")
+        """Open or make the file, and hash what it holds; it is open inside a `with` block."""
+        self._file: BinaryIO = path.open("a+b")
         self._layer = layer
         self._thread = ThreadPoolExecutor(1)
-        self.restart()
+        self._begin()
+        self._file.seek(0)
+        while piece := self._file.read(PIECE):
+            self._hasher.update(piece)
+            self.size += len(piece)
+
+    def _begin(self) -> None:
+        self._hasher = hashlib.sha256()
+        self._hashed: Future[None] = self._thread.submit(self._hasher.update, b"")
+        self.size: int = 0
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -56,11 +67,8 @@ class CheckedFile:
 
     def restart(self) -> None:
         """Forget what was written."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._hasher = hashlib.sha256()
-        self._hashed = self._thread.submit(self._hasher.update, b"")
-        self.size = 0
+        self._file.truncate(0)
+        self._begin()
 
     def write(self, piece: bytes) -> None:
         """Append a piece.

@@ -64,8 +64,9 @@ def _bring(
     path = cache.find(digest)
     if path is None:
         content = registry.manifest(repository, digest)
-        with cache.add(digest) as path:
-            path.write_bytes(content)
+        with cache.add(digest) as into:
+            if into:
+                into.write_bytes(content)
     else:
         content = path.read_bytes()
     manifest = Manifest.from_json(content)
@@ -74,6 +75,11 @@ def _bring(
     def bring_layer(layer: Descriptor) -> None:
         if cache.find(layer.digest):
             return
+        with cache.add(layer.digest) as path:
+            if path:
+                fetch(layer, path)
+
+    def fetch(layer: Descriptor, into: Path) -> None:
         advance = progress(layer)
 
         def on_bytes(count: int) -> None:
@@ -81,8 +87,7 @@ def _bring(
                 raise _StoppedError
             advance(count)
 
-        with cache.add(layer.digest) as path:
-            registry.fetch(repository, layer, path, on_bytes)
+        registry.fetch(repository, layer, into, on_bytes)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:

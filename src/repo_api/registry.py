@@ -125,13 +125,15 @@ class OciRegistry:
     def fetch(self, repository: str, layer: Descriptor, into: Path, on_bytes: OnBytes) -> None:
         """Stream a layer to a file and check it against its descriptor.
 
-        A transfer that breaks off is resumed where it broke if the registry
-        answers Range requests, else it starts over; five times at most.
+        What the file holds already is taken for the beginning, and hashed again;
+        where the whole turns out wrong, the layer is fetched anew. A transfer that
+        breaks off is resumed where it broke if the registry answers Range
+        requests, else it starts over; five times at most.
 
         Args:
             repository: Where the layer was pushed.
             layer: What the bytes must be.
-            into: The file to write; it holds nothing of use if this raises.
+            into: The file to write; it holds nothing that was checked if this raises.
             on_bytes: Called with the size of every piece; with a negative one
                 when the transfer starts over.
 
@@ -140,15 +142,16 @@ class OciRegistry:
             IntegrityError: The bytes are not what the descriptor says.
         """
         with CheckedFile(into, layer) as checked:
-            for resumes_left in reversed(range(_RESUMES + 1)):
-                try:
-                    self._receive(repository, layer, checked, on_bytes)
-                    break
-                except _BrokenOffError:
-                    if not resumes_left:
-                        raise
-                    time.sleep(_RETRIES.backoff_factor)
-            checked.check()
+            if begun := checked.size:
+                on_bytes(begun)
+            try:
+                self._complete(repository, layer, checked, on_bytes)
+            except IntegrityError:
+                if not begun:
+                    raise
+                on_bytes(-checked.size)
+                checked.restart()
+                self._complete(repository, layer, checked, on_bytes)
 
     def referrers(self, repository: str, digest: str, artifact_type: str) -> tuple[str, ...]:
         """List the digests of the manifests of a type that say something of a manifest.
@@ -206,6 +209,23 @@ class OciRegistry:
             following = response.links.get("next", {}).get("url")
             content = _read(response, f"{self.host}/{repository}/{path}")
             return content, _path(response, following) if following else ""
+
+    def _complete(
+        self, repository: str, layer: Descriptor, checked: CheckedFile, on_bytes: OnBytes
+    ) -> None:
+        """Fetch what is missing of a layer, however often it breaks off, and check the whole."""
+        resumes_left = _RESUMES
+        while checked.size < layer.size:
+            try:
+                self._receive(repository, layer, checked, on_bytes)
+            except _BrokenOffError:
+                if not resumes_left:
+                    raise
+                resumes_left -= 1
+                time.sleep(_RETRIES.backoff_factor)
+            else:
+                break
+        checked.check()
 
     def _receive(
         self, repository: str, layer: Descriptor, checked: CheckedFile, on_bytes: OnBytes
