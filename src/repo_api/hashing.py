@@ -4,6 +4,7 @@ Where files lie and where bytes come from is left to `cache` and `registry`.
 """
 
 import hashlib
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,9 @@ from repo_api.errors import IntegrityError
 from repo_api.release import Descriptor
 
 PIECE = 1 << 20
+_WRITE = 1 << 17  # larger ones may wait several times as long for pages of the cache
+_AHEAD = 4
+"""Pieces that may wait to be hashed: so neither thread waits for the other at every piece."""
 
 
 def digest_of(content: bytes | bytearray) -> str:
@@ -31,7 +35,7 @@ class CheckedFile:
 
     What it holds already is the beginning.
 
-    Hashing runs in a thread of its own, one piece behind: it is the slowest part
+    Hashing runs in a thread of its own, a few pieces behind: it is the slowest part
     of a transfer, and leaves the other core to the rest.
     """
 
@@ -48,8 +52,8 @@ class CheckedFile:
 
     def _begin(self) -> None:
         self._hasher = hashlib.sha256()
-        self._hashed: Future[None] = self._thread.submit(self._hasher.update, b"")
-        self.size: int = 0
+        self._waiting: deque[Future[None]] = deque()
+        self.size = 0
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -79,9 +83,11 @@ class CheckedFile:
         self.size += len(piece)
         if self.size > self._layer.size:
             raise IntegrityError(self._layer.title, f"{self._layer.size} bytes", "more")
-        self._hashed.result()
-        self._hashed = self._thread.submit(self._hasher.update, piece)
-        self._file.write(piece)
+        if len(self._waiting) == _AHEAD:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._hasher.update, piece))
+        for start in range(0, len(piece), _WRITE):
+            self._file.write(memoryview(piece)[start : start + _WRITE])
 
     def check(self) -> None:
         """Hold the whole file against the descriptor.
@@ -89,7 +95,8 @@ class CheckedFile:
         Raises:
             IntegrityError: Size or digest differ.
         """
-        self._hashed.result()
+        for piece in self._waiting:
+            piece.result()
         self._file.flush()  # a disk that is full says so here at the latest
         actual = f"sha256:{self._hasher.hexdigest()}"
         if self.size != self._layer.size:
