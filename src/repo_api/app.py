@@ -193,8 +193,11 @@ def _current(watch: Watch) -> Batcher:
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
     """Read a JSON body of up to 1 MiB, whether or not its length is announced."""
-    headers = dict(scope["headers"])
-    media_type = headers.get(b"content-type", b"none")
+    media_type = b"none"
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = value
+            break
     if media_type != _MEDIA_TYPE and media_type.partition(b";")[0].strip().lower() != _MEDIA_TYPE:
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -207,13 +210,17 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY or (more and int(headers.get(b"content-length", 0)) > MAX_BODY):
+        if len(body) > MAX_BODY or (more and _announced(scope) > MAX_BODY):
             raise HTTPException(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"expected a body of at most {MAX_BODY} bytes",
                 headers={"connection": "close"},
             )
     return body
+
+
+def _announced(scope: Scope) -> int:
+    return int(dict(scope["headers"]).get(b"content-length", 0))
 
 
 def _json(content: object) -> Response:

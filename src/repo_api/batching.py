@@ -3,8 +3,8 @@
 Which model answers, and when another takes its place, is left to `watch`.
 """
 
-import asyncio
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -19,6 +19,8 @@ from repo_api.schema import Schema
 _LIMIT = 128
 """Records of a batch: what bounds the time that the event loop waits for one."""
 
+_encode = msgspec.json.Encoder().encode
+
 Answer = bytes | InputError
 """A prediction as JSON, or what is wrong with the record."""
 
@@ -30,6 +32,12 @@ class _Batch:
     bodies: list[bytes] = field(default_factory=list)
     started: list[float] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+
+
+@types.coroutine
+def _end_of_turn() -> Generator[None, None, None]:
+    """Let the event loop go on, as `asyncio.sleep(0)` does, with two calls less."""
+    yield
 
 
 class Batcher:
@@ -60,7 +68,7 @@ class Batcher:
         batch.started.append(started)
         if place + 1 == _LIMIT:
             self._open = _Batch()
-        await asyncio.sleep(0)  # until every request that this turn has read is in a batch
+        await _end_of_turn()  # so that every request that this turn has read is in a batch
         if not batch.answers:  # whoever is back first answers for all
             if batch is self._open:
                 self._open = _Batch()
@@ -75,9 +83,7 @@ class Batcher:
                 return [error]
             return [self.answer_alone(*each) for each in zip(bodies, started, strict=True)]
         probabilities = self.model.score(np.array(rows, np.float64)).tolist()
-        answers: list[Answer] = [
-            msgspec.json.encode(self.model.answer(each)) for each in probabilities
-        ]
+        answers: list[Answer] = [_encode(self.model.answer(each)) for each in probabilities]
         now = perf_counter()
         for moment in started:
             self._observe(now - moment)
