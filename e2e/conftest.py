@@ -130,6 +130,13 @@ class LocalRegistry:
         """Stop it; what was published stays."""
         run_registry(self.checkout, self.port, "down")
 
+    def kill(self) -> None:
+        """End it with no chance to put anything in order; a container is stopped."""
+        pid_file = self.storage.parent / "registry.pid"
+        if pid_file.exists():
+            os.kill(int(pid_file.read_text(encoding="ascii")), signal.SIGKILL)
+        self.down()
+
     def empty(self) -> None:
         """Forget what was published, while it runs."""
         for path in self.storage.iterdir():
@@ -183,6 +190,18 @@ class LocalRegistry:
                 found: list[dict[str, Any]] = answer.json()["manifests"]
                 return found
         return []
+
+
+def damage(registry: LocalRegistry, digest: str, change: Callable[[bytes], bytes]) -> None:
+    """Change some bytes on the registry's own disk, as a failing disk would."""
+    blob = registry.blob(digest)
+    blob.write_bytes(change(blob.read_bytes()))
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    """Change one bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @contextmanager
@@ -302,12 +321,12 @@ def release(
     return make_release(programs, keys, tmp_path_factory.mktemp("release"))
 
 
-def make_release(programs: dict[str, Path], keys: Path, folder: Path) -> Path:
-    """Make churn-model 2.0.0 of a thousand learners in a folder, signed."""
+def make_release(programs: dict[str, Path], keys: Path, folder: Path, *options: str) -> Path:
+    """Make churn-model 2.0.0 of a thousand learners in a folder, signed; `train` gets options."""
     signing = {"EDUSTREAM_SIGNING_KEY": str(keys / "repo-ml" / "signing.pem")}
     maker = Team(programs["repo-ml"], folder, environment(**signing))
     maker.must("data", "synthetic", "--learners", "1000")
-    maker.must("train", "--data", "learners.csv")
+    maker.must("train", "--data", "learners.csv", *options)
     maker.must("package")
     made = folder / "releases" / "churn-model-2.0.0"
     maker.must("sign", made)
@@ -373,11 +392,12 @@ def contract(api: Team) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A backend that answers: where, and what it said when it was ready."""
+    """A backend that answers: where, what it said when it was ready, and its process."""
 
     url: str
     ready: str
     errors: Path
+    pid: int
 
     def get(self, path: str) -> Any:  # noqa: ANN401  what JSON holds
         """Return what it answers to a GET."""
@@ -409,7 +429,7 @@ def serving(api: Team, *arguments: str | Path) -> Iterator[Service]:
         select.select([process.stdout], [], [], READY_SECONDS)
         assert process.poll() is None, errors.read_text(encoding="utf-8")
         ready = process.stdout.readline().strip()
-        yield Service(ready.rpartition(" ")[2], ready, errors)
+        yield Service(ready.rpartition(" ")[2], ready, errors, process.pid)
         process.terminate()
         assert process.wait(STOPS_IN_SECONDS) == 0
     finally:

@@ -18,6 +18,8 @@ from conftest import (
     LocalRegistry,
     Team,
     copy_registry_config,
+    damage,
+    flip_a_bit,
     free_port,
     golden_examples,
     revise,
@@ -39,18 +41,6 @@ def assert_whole(cache: Path) -> None:
 def assert_unpublished(registry: LocalRegistry) -> None:
     """Check that no tag of the model was set."""
     assert registry.ask("GET", "tags/list").json().get("tags") is None
-
-
-def damage(registry: LocalRegistry, digest: str, change: Callable[[bytes], bytes]) -> None:
-    """Change some bytes on the registry's own disk, as a failing disk would."""
-    blob = registry.blob(digest)
-    blob.write_bytes(change(blob.read_bytes()))
-
-
-def flip_a_bit(content: bytes) -> bytes:
-    """Change one bit in the middle."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def truncate(content: bytes) -> bytes:
