@@ -31,7 +31,7 @@ from stage import (
 
 MIB = 1 << 20
 EPILOG = """\
-It takes about twenty minutes and writes bench/RESULTS.md and bench/results.png. The short form
+It takes about a quarter of an hour and writes bench/RESULTS.md and bench/results.png. The short form
 takes a few minutes, shows that everything works, and writes into .tox/; its figures mean nothing.
 Stop what else runs on the machine first."""
 
@@ -65,7 +65,7 @@ def main() -> int:
 def measure(stage: Stage, *, short: bool) -> Results:
     """Measure everything on a stage."""
     busy = os.getloadavg()[0]
-    plan = serving.Plan(1, 1, (1, 32)) if short else serving.Plan(4, 3, (1, 32, 256))
+    plan = serving.Plan(1, 1, (1, 32)) if short else serving.Plan(3, 3, (1, 32, 256))
     sizes = {"1 MiB": MIB} if short else {"64 MiB": 64 * MIB, "1 GiB": 1024 * MIB}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = Path(scratch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def measure(
             wait_until(is_ready)
             for folder in those:
                 say(f"delivery, {how}: {folder.name}")
+                time.sleep(random.uniform(0, WATCH_SECONDS))  # noqa: S311  anywhere between two looks
                 run(
                     [program(ML, "repo-ml"), "publish", folder],
                     cwd=ML,
@@ -59,7 +61,9 @@ def measure(
                 )
                 returned = time.perf_counter()
                 if how == "told":
-                    ask(place.port, "POST", "/model/reload")
+                    status, said = ask(place.port, "POST", "/model/reload")
+                    if status != http.client.OK:
+                        raise BenchError(f"/model/reload answers {status} {said!r}")
                 version = folder.name.rpartition("-")[2]
                 wait_until(partial(answers, place, record, version))
                 found[how].append(time.perf_counter() - returned)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,17 +91,27 @@ def cost(
     return Cost(float(seconds), int(peak) * unit / (1 << 20))
 
 
-def resident(group: int) -> float:
-    """Return the resident memory of a group of processes in MiB; what they share counts once."""
-    total = 0
+def family(process: int) -> set[int]:
+    """Return a process and all that descend from it."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
-                if os.getpgid(int(entry.name)) != group:
-                    continue
-                lines = (entry / "smaps_rollup").read_text(encoding="ascii").splitlines()
-            except OSError:  # it ended
-                continue
+            with suppress(OSError):  # it has ended
+                fields = (entry / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, new = set[int](), [process]
+    while new:
+        found.update(new)
+        new = [child for parent in new for child in children.get(parent, [])]
+    return found
+
+
+def resident(process: int) -> float:
+    """Return the resident memory of a process and its descendants in MiB; shared counts once."""
+    total = 0
+    for member in family(process):
+        with suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()
             total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
 
@@ -113,7 +123,7 @@ class Load:
     per_second: float
     p50: float
     p99: float
-    failed: int
+    failed: int = 0
 
 
 def load(url: str, bodies: Path, connections: int, seconds: int) -> Load:

@@ -61,13 +61,13 @@ class Peer:
     """A program that serves the estimator, or pretends to.
 
     `prepare` is run once before `command`, and is no part of the start; `command` is run
-    in `scratch`, as the leader of a group of processes that ends together. `ready`, `one` and
-    `batch` are paths: the first answers 200 to GET, the others take a POST of the JSON that
-    `one_body` and `batch_body` make. `probabilities` reads the answer to either.
+    in `scratch`. `ready`, `one` and `batch` are paths: the first answers 200 to GET, the
+    others take a POST of the JSON that `one_body` and `batch_body` make. `probabilities`
+    reads the answer to either; `serves` says whether the estimator is behind them.
     """
 
     name: str
-    prepare: Callable[[Place], None]
+    prepare: Callable[[Place], object]
     command: Callable[[Place], list[str]]
     environment: Callable[[Place], dict[str, str]]
     ready: str
@@ -76,17 +76,14 @@ class Peer:
     one_body: Callable[[Record, Row], object]
     batch_body: Callable[[list[Record], list[Row]], object]
     probabilities: Callable[[Any], list[float]]
+    serves: bool = True
 
     @property
-    def serves(self) -> bool:
-        """Whether it answers with the estimator."""
-        return self.name != "constant"
-
-    @property
-    def needs(self) -> tuple[str, Path]:
-        """The name of the peer's environment, and its pinned requirements."""
+    def needs(self) -> tuple[str, Path] | None:
+        """The name of the peer's own environment and its pinned requirements, if it has one."""
         name = self.name.partition(" ")[0]
-        return name, PEERS_FOLDER / name / "requirements.txt"
+        requirements = PEERS_FOLDER / name / "requirements.txt"
+        return (name, requirements) if requirements.exists() else None
 
 
 def nothing_to_prepare(_place: Place) -> None:
@@ -259,6 +256,7 @@ def constant() -> Peer:
         one_body=lambda record, _row: record,
         batch_body=lambda records, _rows: records,
         probabilities=lambda answer: [answer["probability"]],
+        serves=False,
     )
 
 

@@ -51,7 +51,6 @@ class Results:
             median(each.per_second for each in loads),
             median(each.p50 for each in loads),
             median(each.p99 for each in loads),
-            sum(each.failed for each in loads),
         )
 
     def faster(self, name: str, size: int = 1) -> float:

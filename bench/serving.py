@@ -11,18 +11,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, BenchError, Load, load, make_environment, resident, say
-from peers import MODEL_FILE, PEERS, Peer, Place, Record, Row, nothing_to_prepare
+from machine import ROOT, BenchError, Load, family, load, make_environment, resident, run, say
+from peers import MODEL_FILE, PEERS, Peer, Place, Record, Row
 
 BATCH = 100
 SCHEMA = ROOT / "repo-ml" / "src" / "repo_ml" / "schemas" / "v2.json"
 TOLERANCE = 1e-9
-START_SECONDS = 120
+START_SECONDS, STOP_SECONDS = 120, 15
 CHECKED = 20
 REFERENCE = """
 import json, sys, joblib
@@ -136,7 +136,6 @@ def running(
             env=peer.environment(place),
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
 
     def is_ready() -> bool:
@@ -148,12 +147,14 @@ def running(
     try:
         yield process, is_ready
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-                process.wait(15)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
+        members = family(process.pid)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        process.wait()
         time.sleep(0.5)  # for what ended to come to rest
 
 
@@ -207,7 +208,7 @@ def repo_api(environment: dict[str, str]) -> Peer:
     """This API, as its team runs it."""
     return Peer(
         name="repo-api",
-        prepare=nothing_to_prepare,
+        prepare=lambda place: run([place.program("repo-api"), "pull"], environment=environment),
         command=lambda place: [place.program("repo-api"), "serve", "--port", str(place.port)],
         environment=lambda _place: environment,
         ready="/health/ready",
@@ -230,7 +231,7 @@ def measure_all(own: Peer, own_place: Place, sample: Sample, plan: Plan) -> dict
         for peer in (own, *PEERS):
             scratch = Path(folder, peer.name.replace(" ", "-"))
             scratch.mkdir()
-            python = own_place.python if peer is own else make_environment(*peer.needs)
+            python = make_environment(*peer.needs) if peer.needs else own_place.python
             place = replace(own_place, python=python, scratch=scratch)
             peer.prepare(place)
             places.append((peer, place))

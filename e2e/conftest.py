@@ -131,10 +131,14 @@ class LocalRegistry:
         run_registry(self.checkout, self.port, "down")
 
     def kill(self) -> None:
-        """End it with no chance to put anything in order; a container is stopped."""
+        """End it with no chance to put anything in order."""
         pid_file = self.storage.parent / "registry.pid"
         if pid_file.exists():
             os.kill(int(pid_file.read_text(encoding="ascii")), signal.SIGKILL)
+        elif engine := find("container"):
+            listed = [engine, "ps", "--quiet", "--filter", f"publish={self.port}"]
+            ids = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+            subprocess.run([engine, "kill", *ids], capture_output=True, check=True)
         self.down()
 
     def empty(self) -> None:

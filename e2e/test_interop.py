@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import MODEL, READY_SECONDS, ROOT, LocalRegistry, Team, free_port, require
+from conftest import INDEX_TYPE, MODEL, READY_SECONDS, ROOT, LocalRegistry, Team, free_port, require
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 VERIFICATION_TYPE = "application/vnd.edustream.verification.v1+json"
@@ -175,7 +175,8 @@ def test_oras_discovers_verifications_where_a_tag_lists_them(
 
     digest = registry.digest("v2")
     assert registry.ask("GET", f"referrers/{digest}").status_code == requests.codes.not_found
-    assert registry.ask("HEAD", f"manifests/{digest.replace(':', '-')}").ok
+    tag = digest.replace(":", "-")
+    assert registry.ask("HEAD", f"manifests/{tag}", media_type=INDEX_TYPE).ok
     assert_discovered(registry.address, contract, tmp_path / "pulled")
 
 

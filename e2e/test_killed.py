@@ -84,11 +84,16 @@ def damaged(cache: Path) -> list[Path]:
     return found
 
 
+def copy_or_link(source: str, target: str) -> None:
+    """Copy what the next start goes on writing to, and link what it does not."""
+    (shutil.copy2 if Path(source).parent.name == "partial" else os.link)(source, target)
+
+
 def start_again(api: Team, cache: Path, *, after: float, in_transfer: bool) -> Killed:
     """Verify the release on a copy of a cache, so that this stays as the kill has left it."""
     before = damaged(cache)
     copy = cache.with_name("copy")
-    shutil.copytree(cache, copy, copy_function=os.link)
+    shutil.copytree(cache, copy, copy_function=copy_or_link)
     next_start = api.run("verify", EDUSTREAM_CACHE=str(copy))
     found = Killed(after, in_transfer, before + damaged(copy), next_start)
     shutil.rmtree(copy)
@@ -145,7 +150,8 @@ def test_a_pull_that_is_killed_does_no_harm_to_another_into_the_same_cache(
     killed = 0
     for pair in range(PAIRS):
         after = dice.uniform(0, duration)
-        survivor, victim = pulling(api, cache), pulling(api, cache)
+        both = pulling(api, cache), pulling(api, cache)
+        survivor, victim = both if pair % 2 else reversed(both)
         killed += kill(victim, after)
         pulled, errors = survivor.communicate()
 
@@ -155,4 +161,4 @@ def test_a_pull_that_is_killed_does_no_harm_to_another_into_the_same_cache(
         assert not damaged(cache), told
         assert digest in api.must("verify"), told
         shutil.rmtree(cache)
-    assert killed
+    assert killed >= PAIRS // 2

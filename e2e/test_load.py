@@ -39,7 +39,6 @@ SETTLED = 1.5  # seconds of load after which memory is read
 MORE_MEMORY = 0.05
 FEWEST = 1000
 TOLERANCE = 1e-9
-FAILURES = 2
 MODEL_FILE = "churn_model_v2.pkl"
 
 
@@ -198,6 +197,7 @@ def test_releases_that_follow_each_other_cost_no_request_and_no_memory(
         places = [order.index(version) for version in client.versions]
         assert places == sorted(places)
         assert client.versions[-1] == order[-1]
+    assert {version for client in clients for version in client.versions} == set(order)
     assert sum(client.answers for client in clients) >= FEWEST
     assert at_the_end <= after_first_swap * (1 + MORE_MEMORY)
 
@@ -225,8 +225,8 @@ def test_a_registry_that_fails_changes_no_answer_until_it_is_back(
 
     with serving(api, "--watch", "1") as service, load(service, record) as clients:
         fail(registry)
-        wait_until(lambda: failed_updates(service) >= FAILURES)
-        described = service.get("/model")
+        wait_until(lambda: problem in (service.get("/model")["problem"] or ""))
+        described, failures = service.get("/model"), failed_updates(service)
         registry.up()
         ml.must("publish", newer["2.0.1"])
         wait_for(service, "2.0.1")
@@ -234,7 +234,7 @@ def test_a_registry_that_fails_changes_no_answer_until_it_is_back(
         time.sleep(SETTLED)
 
     assert described["version"] == "2.0.0"
-    assert problem in described["problem"]
+    assert failures >= 1
     assert afterwards["problem"] is None
     assert {client.versions for client in clients} == {("2.0.0", "2.0.1")}
     assert sum(client.answers for client in clients) >= FEWEST

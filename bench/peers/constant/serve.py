@@ -1,4 +1,4 @@
-"""The limit: the same server as repo-api's, before an application that only answers."""
+"""The limit: the HTTP stack of repo-api, in its environment, before a constant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
+from repo_api.wire import OneWriteProtocol
 
 ANSWER = json.dumps(
     {
@@ -46,7 +47,7 @@ if __name__ == "__main__":
     uvicorn.run(
         app,
         port=int(sys.argv[1]),
-        http="httptools",
+        http=OneWriteProtocol,
         loop="uvloop",
         ws="none",
         lifespan="off",
