@@ -103,6 +103,8 @@ def test_a_record_that_does_not_fit_is_no_concern_of_the_others() -> None:
     fit = [place for place, answer in enumerate(answers) if isinstance(answer, bytes)]
     assert fit == [1, 4]
     assert [probability(answers[place]) for place in fit] == [0.001, 0.002]
+    assert asked.sizes.seen == [2]
+    assert len(asked.seconds) == 2
 
 
 def test_a_batch_in_which_nothing_fits_is_not_scored() -> None:
@@ -135,7 +137,10 @@ def test_a_client_that_went_away_does_not_disturb_the_others() -> None:
 
 
 def test_everybody_who_waits_is_told_of_a_failure() -> None:
-    def fail(_rows: Matrix) -> NDArray[np.float64]:
+    seen = []
+
+    def fail(rows: Matrix) -> NDArray[np.float64]:
+        seen.append(len(rows))
         raise ZeroDivisionError
 
     asked = Asked(fail)
@@ -146,3 +151,5 @@ def test_everybody_who_waits_is_told_of_a_failure() -> None:
                 await waiting
 
     asyncio.run(main())
+
+    assert seen == [2]

@@ -99,19 +99,26 @@ class _Predict:
                 answer = batcher.answer_alone(body, started)
             else:
                 answer = await batcher.answer(body, started)
-            if isinstance(answer, InputError):
-                raise answer  # noqa: TRY301  refused like whatever else is wrong
         except Exception as error:
-            refusal = await _refuse(None, error)
-            self._metrics.observe_request(_PREDICT, refusal.status_code, started)
-            await refusal(scope, receive, send)
-            if refusal.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            status = await self._refuse(error, started, scope, receive, send)
+            if status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # for the log
+            return
+        if isinstance(answer, InputError):
+            await self._refuse(answer, started, scope, receive, send)
             return
         length = b"%d" % len(answer)
         headers = [(b"content-type", _MEDIA_TYPE), (b"content-length", length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _refuse(
+        self, error: Exception, started: float, scope: Scope, receive: Receive, send: Send
+    ) -> int:
+        refusal = await _refuse(None, error)
+        self._metrics.observe_request(_PREDICT, refusal.status_code, started)
+        await refusal(scope, receive, send)
+        return refusal.status_code
 
 
 class _Endpoints:

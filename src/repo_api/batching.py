@@ -13,7 +13,7 @@ import numpy as np
 
 from repo_api.errors import InputError
 from repo_api.model import Model
-from repo_api.records import RecordReader
+from repo_api.records import RecordReader, Row
 from repo_api.schema import Schema
 
 _LIMIT = 128
@@ -27,11 +27,12 @@ Answer = bytes | InputError
 
 @dataclass(slots=True)
 class _Batch:
-    """Records as they came and when, by `perf_counter`; then the answer to each."""
+    """Records as they came and when, by `perf_counter`; then the answers, or why there are none."""
 
     bodies: list[bytes] = field(default_factory=list)
     started: list[float] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    failure: Exception | None = None
 
 
 @types.coroutine
@@ -70,18 +71,39 @@ class Batcher:
             self._open = _Batch()
         await _end_of_turn()  # so that every request that this turn has read is in a batch
         if not batch.answers:  # whoever is back first answers for all
+            if batch.failure:
+                raise batch.failure
             if batch is self._open:
                 self._open = _Batch()
-            batch.answers = self._answer(batch.bodies, batch.started)
+            try:
+                batch.answers = self._answer(batch.bodies, batch.started)
+            except Exception as error:
+                batch.failure = error
+                raise
         return batch.answers[place]
 
     def _answer(self, bodies: list[bytes], started: list[float]) -> list[Answer]:
         try:
             rows = [self.reader.one(body) for body in bodies]
+        except InputError:
+            read = [self._read(body) for body in bodies]
+        else:
+            return self._score(rows, started)
+        fit = [
+            (row, moment)
+            for row, moment in zip(read, started, strict=True)
+            if not isinstance(row, InputError)
+        ]
+        scored = iter(self._score(*map(list, zip(*fit, strict=True))) if fit else ())
+        return [row if isinstance(row, InputError) else next(scored) for row in read]
+
+    def _read(self, body: bytes) -> Row | InputError:
+        try:
+            return self.reader.one(body)
         except InputError as error:
-            if len(bodies) == 1:
-                return [error]
-            return [self.answer_alone(*each) for each in zip(bodies, started, strict=True)]
+            return error
+
+    def _score(self, rows: list[Row], started: list[float]) -> list[Answer]:
         probabilities = self.model.score(np.array(rows, np.float64)).tolist()
         answers: list[Answer] = [_encode(self.model.answer(each)) for each in probabilities]
         now = perf_counter()

@@ -33,7 +33,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         seconds = Histogram(
             "repo_api_request_seconds",
-            "From the request's head to the end of its answer.",
+            "From a request's head until it is answered; of a prediction, until that is made.",
             ["path", "status"],
             buckets=_SECONDS,
             registry=registry,
