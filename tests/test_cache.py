@@ -88,6 +88,40 @@ def test_those_who_add_the_same_take_turns(cache: Cache) -> None:
     assert cache.find(DIGEST)
 
 
+def test_a_wait_for_another_can_be_ended(cache: Cache) -> None:
+    class EnoughError(Exception):
+        """The user does not want to wait."""
+
+    def enough() -> None:
+        raise EnoughError
+
+    with (
+        cache.add(DIGEST),
+        pytest.raises(EnoughError),
+        cache.add(DIGEST, on_wait=enough),
+    ):
+        pass
+
+
+def test_a_long_wait_for_another_is_said(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    def add_slowly() -> None:
+        with cache.add(DIGEST) as path:
+            assert path
+            holding.set()
+            time.sleep(1.5)
+            path.write_bytes(CONTENT)
+
+    holding = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(add_slowly)
+        holding.wait()
+        with cache.add(DIGEST) as path:
+            assert path is None
+        slow.result()
+
+    assert "another process writes to" in caplog.text
+
+
 def test_who_has_waited_for_one_that_failed_begins_anew(cache: Cache, tmp_path: Path) -> None:
     failing = threading.Event()
 
@@ -178,6 +212,18 @@ def test_sweep_spares_a_new_link_to_an_old_file(cache: Cache) -> None:
         path.write_bytes(CONTENT)
         os.utime(path, (0, 0))
         cache.sweep()
+
+    assert cache.find(DIGEST)
+
+
+def test_sweep_spares_what_is_old_and_held(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_two_days = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: in_two_days)
+
+    with cache.add(DIGEST) as path:
+        assert path
+        cache.sweep()
+        path.write_bytes(CONTENT)
 
     assert cache.find(DIGEST)
 

@@ -257,3 +257,12 @@ def test_a_member_that_the_model_does_not_know_is_refused() -> None:
         RecordReader(schema(wider), schema(INPUT_SCHEMA)).check(
             {**GOLDEN_INPUTS[1], "age_band": "56+"}
         )
+
+
+def test_of_two_equal_members_the_one_that_the_model_does_not_know_is_named() -> None:
+    wide, narrow = ({"type": "string", "enum": each} for each in (["yes", "no"], ["no"]))
+    request = {"type": "object", "properties": {"a": wide, "b": wide}}
+    model = {"type": "object", "properties": {"a": wide, "b": narrow}}
+
+    with pytest.raises(InputError, match=r"^b: the model does not know 'yes'$"):
+        RecordReader(schema(request), schema(model)).one(b'{"a": "yes", "b": "yes"}')

@@ -290,6 +290,17 @@ def test_fetch_completes_what_another_process_has_begun(server: Server, tmp_path
     assert server.requests == [f"GET blobs/{DIGEST} bytes={begun}-"]
 
 
+def test_fetch_refuses_a_layer_that_is_shorter_than_what_was_fetched(
+    server: Server, tmp_path: Path
+) -> None:
+    server.content = CONTENT[:100]
+    (tmp_path / "layer").write_bytes(CONTENT[:200])
+    server.script.append(answer(416))
+
+    with pytest.raises(IntegrityError, match="expected 3072000 bytes, got 100 bytes"):
+        fetch(server, tmp_path / "layer")
+
+
 def test_fetch_asks_for_nothing_where_the_layer_is_whole(server: Server, tmp_path: Path) -> None:
     (tmp_path / "layer").write_bytes(CONTENT)
 

@@ -7,12 +7,14 @@ come from is left to `pull`.
 
 import fcntl
 import json
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from packaging.version import InvalidVersion, Version
@@ -21,6 +23,9 @@ from repo_api.errors import IntegrityError, SetupError
 from repo_api.hashing import file_digest
 from repo_api.release import Descriptor, Reference, ServedRelease
 
+_LOG = logging.getLogger(__name__)
+_POLL = 0.05  # seconds between two looks at what another process writes
+_PATIENCE = 20  # looks, after which it is said
 _STALE = 86400  # seconds: until then, what a killed process left may be completed
 
 
@@ -51,18 +56,25 @@ class Cache:
                 return None
 
     @contextmanager
-    def add(self, digest: str) -> Iterator[Path | None]:
+    def add(
+        self, digest: str, on_wait: Callable[[], object] = lambda: None
+    ) -> Iterator[Path | None]:
         """Offer the file to write a blob to; it enters the cache if the block ends well.
 
         The block has to check the bytes. Whatever a process that was killed has
         written is there already, and a transfer that breaks off leaves its part to the
         next. Processes take turns: None means that another one has brought the blob.
 
+        Args:
+            digest: Of the blob.
+            on_wait: Called again and again while another process writes it; what it
+                raises ends the wait.
+
         Raises:
             SetupError: The cache cannot be written.
         """
         partial = self._partial / _hex(digest)
-        with self._errors(), self._claim(partial):
+        with self._errors(), self._claim(partial, on_wait):
             if self.find(digest):
                 partial.unlink()
                 yield None
@@ -147,22 +159,29 @@ class Cache:
                 with suppress(FileNotFoundError):
                     # Not the time of its content: a link to an old blob has an old one.
                     if path.stat().st_ctime < time.time() - _STALE:
-                        path.unlink()
+                        with path.open("ab") as file:
+                            if _lock(file):
+                                path.unlink()
 
     def _memory(self, reference: Reference) -> Path:
         return self._folder / "served" / f"{quote(str(reference), safe='')}.json"
 
     @contextmanager
-    def _claim(self, path: Path) -> Iterator[None]:
+    def _claim(self, path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
         """Hold a file alone, made if need be; it is let go with the process at the latest."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        waited = 0
         while True:
             with path.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if _names(path, file.fileno()):
+                # Whoever held it before may have moved or deleted it in the meantime.
+                if _lock(file) and _names(path, file.fileno()):
                     yield
                     return
-            # Whoever held it has moved or deleted it in the meantime.
+            on_wait()
+            time.sleep(_POLL)
+            waited += 1
+            if waited == _PATIENCE:
+                _LOG.warning("another process writes to %s; waiting for it", self._folder)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -186,6 +205,15 @@ class Cache:
                 f"{self._folder}: the cache cannot be used ({error.strerror or error}); make room "
                 "in it, or set EDUSTREAM_CACHE to another folder"
             ) from error
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Take an open file for oneself, if no other has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _names(path: Path, descriptor: int) -> bool:

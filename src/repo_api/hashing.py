@@ -14,7 +14,10 @@ from repo_api.errors import IntegrityError
 from repo_api.release import Descriptor
 
 PIECE = 1 << 20
-_WRITE = 1 << 17  # larger ones may wait several times as long for pages of the cache
+_WRITE = 1 << 17
+"""Bytes written at a time: a virtual machine took 2.8 s of system time to write 1 GiB in pieces of
+1 MiB, whose pages it had to find in one piece, and 0.6 s in these."""
+
 _AHEAD = 4
 """Pieces that may wait to be hashed: so neither thread waits for the other at every piece."""
 
@@ -80,9 +83,9 @@ class CheckedFile:
         Raises:
             IntegrityError: The file grows beyond the size in the descriptor.
         """
-        self.size += len(piece)
-        if self.size > self._layer.size:
+        if self.size + len(piece) > self._layer.size:
             raise IntegrityError(self._layer.title, f"{self._layer.size} bytes", "more")
+        self.size += len(piece)
         if len(self._waiting) == _AHEAD:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._hasher.update, piece))

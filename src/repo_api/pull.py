@@ -61,30 +61,25 @@ def _bring(
     registry: Registry, cache: Cache, repository: str, digest: str, progress: Progress
 ) -> Path:
     """Make a release whole in the cache; the registry is asked for nothing that is there."""
-    path = cache.find(digest)
-    if path is None:
-        content = registry.manifest(repository, digest)
-        with cache.add(digest) as into:
-            if into:
-                into.write_bytes(content)
-    else:
-        content = path.read_bytes()
-    manifest = Manifest.from_json(content)
+    manifest = Manifest.from_json(_read_manifest(registry, cache, repository, digest))
     stopped = threading.Event()
 
     def bring_layer(layer: Descriptor) -> None:
         if cache.find(layer.digest):
             return
-        with cache.add(layer.digest) as path:
+        with cache.add(layer.digest, on_wait=check) as path:
             if path:
                 fetch(layer, path)
+
+    def check() -> None:
+        if stopped.is_set():
+            raise _StoppedError
 
     def fetch(layer: Descriptor, into: Path) -> None:
         advance = progress(layer)
 
         def on_bytes(count: int) -> None:
-            if stopped.is_set():
-                raise _StoppedError
+            check()
             advance(count)
 
         registry.fetch(repository, layer, into, on_bytes)
@@ -97,6 +92,17 @@ def _bring(
             stopped.set()
             raise
     return cache.assemble(digest, manifest.layers)
+
+
+def _read_manifest(registry: Registry, cache: Cache, repository: str, digest: str) -> bytes:
+    path = cache.find(digest)
+    if path:
+        return path.read_bytes()
+    content = registry.manifest(repository, digest)
+    with cache.add(digest) as into:
+        if into:
+            into.write_bytes(content)
+    return content
 
 
 class _StoppedError(Exception):

@@ -105,7 +105,11 @@ class RecordReader:
             ]
         except KeyError as error:
             (member,) = error.args
-            name = next(known.name for known, place, _ in self._columns if values[place] is member)
+            name = next(
+                known.name
+                for known, place, codes in self._columns
+                if codes is not None and values[place] == member and member not in codes
+            )
             raise InputError([(name, f"the model does not know {member!r}")]) from error
         if None in row:
             for (known, _, _), value in zip(self._columns, row, strict=True):

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -78,6 +79,8 @@ class OciRegistry:
         prefix = "http" if self._insecure else "https"
         self.url = f"{prefix}://{self.host}/v2"
         self._session = requests.Session()
+        # Some registries answer a client that keeps cookies as they would a browser.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Without it a proxy may compress a layer, and no Range of that can be resumed.
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.mount(f"{prefix}://", _PatientAdapter(max_retries=_RETRIES))
@@ -234,6 +237,10 @@ class OciRegistry:
             if response.status_code != requests.codes.partial_content:
                 on_bytes(-checked.size)
                 checked.restart()
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                raise _BrokenOffError(
+                    f"{self.host}/{repository}: {layer.title} ends before what was fetched of it"
+                )
             for piece in response.iter_content(PIECE):
                 checked.write(piece)
                 on_bytes(len(piece))
@@ -313,9 +320,12 @@ class OciRegistry:
         return {"Authorization": headers["Authorization"]} if answered else {}
 
     def _check_status(self, response: requests.Response, subject: str) -> None:
-        """Let an answer pass, or a 404: what that means is for the caller to say."""
+        """Let an answer pass, a 404 or a 416: what those mean is for the caller to say."""
         status = response.status_code
-        if response.ok or status == requests.codes.not_found:
+        if response.ok or status in (
+            requests.codes.not_found,
+            requests.codes.requested_range_not_satisfiable,
+        ):
             return
         if status in (requests.codes.unauthorized, requests.codes.forbidden):
             raise RegistryError(

@@ -1,6 +1,6 @@
 """Owns the fourth step, answering HTTP: the address, the server, and its orderly end.
 
-How a model is brought is passed in; the routes are in `app`,
+How a model is brought is passed in; the routes are in `app`, the writing of an answer in `wire`,
 several processes in `workers`.
 """
 
