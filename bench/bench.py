@@ -31,9 +31,9 @@ from stage import (
 
 MIB = 1 << 20
 EPILOG = """\
-It takes about a quarter of an hour and writes bench/RESULTS.md and bench/results.png. The short form
-takes a few minutes, shows that everything works, and writes into .tox/; its figures mean nothing.
-Stop what else runs on the machine first."""
+It takes about a quarter of an hour and writes bench/RESULTS.md and bench/results.png. The short
+form takes a few minutes, shows that everything works, and writes into .tox/; its figures mean
+nothing. Stop what else runs on the machine first."""
 
 
 def main() -> int:
