@@ -71,6 +71,13 @@ def test_add_offers_what_a_transfer_that_broke_off_has_left(cache: Cache) -> Non
         assert path.read_bytes() == b"what"
 
 
+def test_add_leaves_nothing_where_nothing_came(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError), cache.add(DIGEST):
+        raise RegistryError("the registry does not answer")
+
+    assert not list((tmp_path / "cache" / "partial").iterdir())
+
+
 def test_those_who_add_the_same_take_turns(cache: Cache) -> None:
     offered: list[Path | None] = []
 

@@ -83,8 +83,10 @@ class Cache:
                 yield partial
                 self._blobs.mkdir(parents=True, exist_ok=True)
                 partial.replace(self._blobs / _hex(digest))
-            except (IntegrityError, OSError):
-                partial.unlink(missing_ok=True)
+            except BaseException as error:
+                # A beginning that is not known to be wrong is for the next.
+                if isinstance(error, IntegrityError | OSError) or not partial.stat().st_size:
+                    partial.unlink(missing_ok=True)
                 raise
 
     def assemble(self, digest: str, layers: Iterable[Descriptor]) -> Path:
