@@ -33,14 +33,15 @@ test "$(curl -fsS "$1/blobs/$2" | tee "$3" | sha256sum | cut -d' ' -f1)" = "${2#
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program that transfers: how it pushes a folder, and pulls it into another.
+    """A program that transfers: how it pushes a folder, and pulls into another.
 
-    `pull` says what is pulled by tag, or by the digest of its largest layer.
+    One that `lacks_manifest` moves the largest file alone, and writes nothing to pull it by.
     """
 
     name: str
     push: Callable[[Path], Cost]
     pull: Callable[[Path], Cost]
+    lacks_manifest: bool = False
 
 
 Transferred = dict[str, list[Cost]]
@@ -97,7 +98,7 @@ def make_tools(stage: Stage) -> tuple[Tool, ...]:
         Tool("repo-ml, repo-api", own_push, own_pull),
         Tool("oras", oras_push, oras_pull),
         Tool("oras-py", oras_py("push"), oras_py("pull")),
-        Tool("curl, sha256sum", curl_push, curl_pull),
+        Tool("curl, sha256sum", curl_push, curl_pull, lacks_manifest=True),
     )
 
 
@@ -136,7 +137,7 @@ def measure(stage: Stage, tool: Tool, folder: Path, into: Path, found: Transferr
     run(registry_command("reset"), environment=stage.environment)
     into.mkdir()
     found.setdefault("push", []).append(tool.push(folder))
-    if tool.name.startswith("curl"):  # it writes no manifest, and one is needed to pull
+    if tool.lacks_manifest:
         oras = ["oras", "push", "--plain-http", f"{stage.registry}/{REPOSITORY}:v2.0.0"]
         run([*oras, *(path.name for path in folder.iterdir())], cwd=folder)
     for what in ("pull", "pull again"):
