@@ -100,19 +100,19 @@ class _Predict:
             else:
                 answer = await batcher.answer(body, started)
         except Exception as error:
-            status = await self._refuse(error, started, scope, receive, send)
+            status = await self._turn_down(error, started, scope, receive, send)
             if status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # for the log
             return
         if isinstance(answer, InputError):
-            await self._refuse(answer, started, scope, receive, send)
+            await self._turn_down(answer, started, scope, receive, send)
             return
         length = b"%d" % len(answer)
         headers = [(b"content-type", _MEDIA_TYPE), (b"content-length", length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    async def _refuse(
+    async def _turn_down(
         self, error: Exception, started: float, scope: Scope, receive: Receive, send: Send
     ) -> int:
         refusal = await _refuse(None, error)

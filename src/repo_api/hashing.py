@@ -98,8 +98,8 @@ class CheckedFile:
         Raises:
             IntegrityError: Size or digest differ.
         """
-        for piece in self._waiting:
-            piece.result()
+        for hashed in self._waiting:
+            hashed.result()
         self._file.flush()  # a disk that is full says so here at the latest
         actual = f"sha256:{self._hasher.hexdigest()}"
         if self.size != self._layer.size:
