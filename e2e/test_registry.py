@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
-from conftest import copy_registry_config, free_port, require, run_registry
+from conftest import ROOT, copy_registry_config, free_port, require, run_registry
 
 KEYS = ("repo-ml/.keys/signing.pem", "repo-api/.keys/signing.pem")
 HANDED_OUT = (
@@ -227,3 +230,23 @@ def test_a_repository_that_is_not_there_gets_its_keys_later(checkout: Path, port
     assert "repo-api/ is not there, so it gets no keys" in first.stdout
     assert "repo-api/.keys/repo-ml.pub" in second.stdout
     assert all((checkout / name).exists() for name in HANDED_OUT)
+
+
+def test_a_stage_leaves_alone_what_a_registry_that_is_down_has_kept(tmp_path: Path) -> None:
+    copy_registry_config(tmp_path)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    kept = tmp_path / "registry-config" / ".data" / "5000" / "storage" / "kept"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    program = "from stage import build_stage\nwith build_stage() as stage: print(stage.registry)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "tools",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() != "localhost:5000"
+    assert kept.exists()

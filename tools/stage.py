@@ -54,7 +54,10 @@ def build_stage() -> Iterator[Stage]:
     releases = ML / "releases"
     before = set(releases.iterdir()) if releases.exists() else set()
     with tempfile.TemporaryDirectory(prefix="edustream-") as folder:
-        stage = Stage(Path(folder), f"localhost:{free_port(5000)}", free_port(8000))
+        # What a registry that is down has kept is somebody's; a stage is emptied at its end.
+        storage = ROOT / "registry-config" / ".data" / "5000" / "storage"
+        kept = storage.exists() and any(storage.iterdir())
+        stage = Stage(Path(folder), f"localhost:{free_port(0 if kept else 5000)}", free_port(8000))
         try:
             yield stage
         finally:
@@ -116,9 +119,9 @@ def program(team: Path, name: str) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """Give the port that is wanted, or any other if somebody listens there."""
+    """Give the port that is wanted, or any other if somebody listens there; 0 wants none."""
     with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", wanted)):
+        if wanted and probe.connect_ex(("127.0.0.1", wanted)):
             return wanted
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
